@@ -1,0 +1,33 @@
+/* arena.h - many small allocations with one lifetime.
+ *
+ * Memory comes back only with arena_fini(). Not thread-safe: one owner.
+ */
+#ifndef CORDEE_BASE_ARENA_H
+#define CORDEE_BASE_ARENA_H
+
+#include <stddef.h>
+
+#include "base/err.h"
+
+struct arena_chunk;
+struct arena {
+    struct arena_chunk *head;
+    size_t used_bytes;  /* handed out */
+    size_t limit_bytes; /* 0: none; else arena_alloc() fails past it */
+};
+
+void arena_init(struct arena *a, size_t limit_bytes);
+void arena_fini(struct arena *a);
+
+/* Zeroed, 64-byte aligned for sizes >= 64, else 16. NULL: no memory or limit. */
+void *arena_alloc(struct arena *a, size_t bytes);
+/* n * size with overflow check. */
+void *arena_array(struct arena *a, size_t n, size_t size);
+/* NUL-terminated copy of len bytes. */
+char *arena_strndup(struct arena *a, const char *s, size_t len);
+
+/* 64-byte aligned, zeroed, overflow-checked heap block; NULL on failure.
+ * Blocks of 2 MiB and up ask for transparent huge pages. free() releases. */
+void *mem_alloc(size_t n, size_t size);
+
+#endif
