@@ -37,10 +37,15 @@ err why_prefix(struct why *why, err code, const char *fmt, ...)
     va_end(args);
     if (n < 0)
         return code;
-    size_t len = strlen(fresh.text), room = sizeof fresh.text - 1 - len;
-    strncat(fresh.text, ": ", room);
-    strncat(fresh.text, why->text, room > 2 ? room - 2 : 0);
-    memcpy(why->text, fresh.text, strlen(fresh.text) + 1);
+    size_t room = sizeof fresh.text - 1, len = strlen(fresh.text);
+    const char *parts[] = {": ", why->text};
+    for (int i = 0; i < 2; i++) {
+        size_t part = strnlen(parts[i], room - len);
+        memcpy(fresh.text + len, parts[i], part);
+        len += part;
+    }
+    fresh.text[len] = '\0';
+    memcpy(why->text, fresh.text, len + 1);
     return code;
 }
 
