@@ -1,0 +1,155 @@
+/* desc.h - a model family as data.
+ *
+ * One const descriptor and one tensor table per family (arch_*.c), found through
+ * the registry. forward.c asks the descriptor ("attn.qk_norm"), never the name.
+ * The tensor table drives binding, strict shape errors, the byte count of every
+ * layer for the planner, the choice of what a rank loads, the reader of Hugging
+ * Face names, and the generator of tiny random models.
+ */
+#ifndef CORDEE_MODEL_DESC_H
+#define CORDEE_MODEL_DESC_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "kernels/kernels.h"
+#include "model/hparams.h"
+
+/* What a tensor is for. MATRIX roles are multiplied with (packed), VECTOR roles
+ * are added, scaled or normalised with (kept as f32).
+ *
+ * There is one role a product: where a file fuses several (QKV, gate and up), each
+ * role is bound to its own rows of the tensor, so nothing above knows of fusion.
+ * Latent attention is always given in its absorbed form:
+ * K_B_PROJ [n_head][kv_lora][qk_nope] takes a query into the latent space,
+ * V_B_PROJ [n_head][head_dim_v][kv_lora] takes a sum of latents out of it. */
+#define WEIGHT_ROLES(X)                                                             \
+    /* whole model */                                                               \
+    X(EMBD, MATRIX) X(EMBD_NORM, VECTOR) X(EMBD_NORM_B, VECTOR)                     \
+    X(POS_EMBD, MATRIX) X(TYPE_EMBD, MATRIX)                                        \
+    X(HEAD_NORM, VECTOR) X(HEAD_NORM_B, VECTOR) X(HEAD, MATRIX) X(HEAD_B, VECTOR)   \
+    X(ROPE_FREQS, VECTOR) X(ROPE_SHORT, VECTOR) X(ROPE_LONG, VECTOR)                \
+    /* attention, per layer */                                                      \
+    X(ATTN_NORM, VECTOR) X(ATTN_NORM_B, VECTOR) X(ATTN_NORM2, VECTOR)               \
+    X(ATTN_NORM2_B, VECTOR)                                                         \
+    X(Q, MATRIX) X(K, MATRIX) X(V, MATRIX) X(Q_B, VECTOR) X(K_B, VECTOR)            \
+    X(V_B, VECTOR) X(Q_NORM, VECTOR) X(Q_NORM_B, VECTOR) X(K_NORM, VECTOR)          \
+    X(K_NORM_B, VECTOR) X(O, MATRIX) X(O_B, VECTOR) X(SINKS, VECTOR)                \
+    X(ATTN_POST_NORM, VECTOR) X(ATTN_POST_NORM_B, VECTOR)                           \
+    /* latent attention */                                                          \
+    X(Q_A, MATRIX) X(Q_A_NORM, VECTOR) X(Q_B_PROJ, MATRIX) X(KV_A, MATRIX)          \
+    X(KV_A_NORM, VECTOR) X(K_B_PROJ, MATRIX) X(V_B_PROJ, MATRIX)                    \
+    /* feed forward, per layer */                                                   \
+    X(FFN_NORM, VECTOR) X(FFN_NORM_B, VECTOR) X(GATE, MATRIX) X(UP, MATRIX)         \
+    X(DOWN, MATRIX) X(GATE_B, VECTOR) X(UP_B, VECTOR)                               \
+    X(DOWN_B, VECTOR) X(FFN_POST_NORM, VECTOR) X(FFN_POST_NORM_B, VECTOR)           \
+    /* experts, per layer: matrices stacked [n_expert][rows][cols] */               \
+    X(ROUTER, MATRIX) X(ROUTER_B, VECTOR) X(ROUTER_BIAS, VECTOR)                    \
+    X(GATE_EXPS, MATRIX) X(UP_EXPS, MATRIX)                                         \
+    X(DOWN_EXPS, MATRIX) X(GATE_EXPS_B, VECTOR) X(UP_EXPS_B, VECTOR)                \
+    X(DOWN_EXPS_B, VECTOR)                                                          \
+    X(GATE_SHEXP, MATRIX) X(UP_SHEXP, MATRIX) X(DOWN_SHEXP, MATRIX)                 \
+    X(SHEXP_GATE, MATRIX)
+
+enum weight_role {
+#define ROLE_ENUM(name, kind) W_##name,
+    WEIGHT_ROLES(ROLE_ENUM)
+#undef ROLE_ENUM
+    W_COUNT
+};
+enum weight_kind { WEIGHT_MATRIX, WEIGHT_VECTOR };
+enum weight_kind weight_kind(enum weight_role role);
+const char *weight_role_name(enum weight_role role);
+bool weight_is_layer(enum weight_role role); /* false: one for the whole model */
+
+/* Symbolic dimensions, resolved by dim_value() from the hparams. */
+enum dim {
+    DIM_NONE, DIM_EMBD, DIM_VOCAB, DIM_CTX, DIM_TYPES,
+    DIM_Q,      /* n_head * head_dim_k */
+    DIM_K,      /* n_head_kv * head_dim_k */
+    DIM_V,      /* n_head_kv * head_dim_v */
+    DIM_ATTN,   /* n_head * head_dim_v: input of the output projection */
+    DIM_QKV,    /* Q + K + V */
+    DIM_MLA_Q,  /* n_head * (qk_nope + qk_rope) */
+    DIM_HEAD,   /* head_dim_k */
+    DIM_N_HEAD, DIM_N_HEAD_KV, DIM_ROT_HALF,
+    DIM_FF, DIM_FF2, /* FF2: 2 * n_ff, gate and up fused */
+    DIM_EXPERTS, DIM_FF_EXP, DIM_FF_EXP2, DIM_FF_SHARED, DIM_ONE,
+    DIM_Q_LORA, DIM_KV_LORA, DIM_KV_A /* kv_lora + qk_rope */,
+    DIM_KV_B /* n_head * (qk_nope + head_dim_v) */, DIM_NOPE, DIM_MLA_V,
+    DIM_COUNT
+};
+int64_t dim_value(const struct hparams *hp, enum dim d);
+
+enum need {
+    MUST,
+    MAY,          /* absent in some models of the family (biases, ...) */
+    TIED_TO_EMBD, /* W_HEAD: if absent, the embedding is used */
+};
+
+/* shape in GGUF order: fastest first ({columns, rows, experts}). */
+struct tensor_spec {
+    enum weight_role role;
+    const char *gguf; /* "blk.%d.attn_q.weight" */
+    enum dim shape[3];
+    enum need need;
+    const char *hf;   /* "model.layers.%d.self_attn.q_proj.weight"; NULL: as GGUF only.
+                         Stacked experts: "...experts.%e.gate_proj.weight" */
+};
+
+enum norm_kind { NORM_RMS, NORM_LAYER };
+enum qk_norm_kind {
+    QK_NORM_NONE,
+    QK_NORM_HEAD,      /* one gain [head_dim] for all heads */
+    QK_NORM_PER_HEAD,  /* gains [n_head][head_dim] (Cohere, StableLM) */
+    QK_NORM_FULL,      /* over the whole projection (OLMo 2) */
+    QK_NORM_L2,        /* without weights, after RoPE (Llama 4) */
+};
+enum block_kind {
+    BLOCK_SERIAL,   /* x += attn(norm(x)); x += ffn(norm2(x)) */
+    BLOCK_PARALLEL, /* x += attn(norm(x)) + ffn(norm(x) or norm2(x)) */
+    BLOCK_POST_NORM,/* BERT: x = norm(x + attn(x)); x = norm(x + ffn(x)) */
+};
+
+struct facts; /* model/facts.h: typed look-ups over GGUF metadata or config.json */
+
+struct arch_desc {
+    const char *name;              /* general.architecture in GGUF */
+    const char *const *hf_types;   /* config.json model_type values, NULL-terminated */
+    enum block_kind block;
+    struct {
+        enum norm_kind kind;
+        bool post_only; /* OLMo 2: no norm before, only ATTN_POST_NORM / FFN_POST_NORM */
+    } norm;
+    struct {
+        enum rope_kind gguf, hf; /* as the weights lie in each format; the one that
+                                    applies is hparams.rope_kind */
+    } rope;
+    struct {
+        enum qk_norm_kind qk_norm;
+        bool qk_norm_after_rope;
+        bool kq_alibi_scaled; /* Falcon: ALiBi is added before the 1/sqrt(d) scale */
+        bool latent;          /* MLA: compressed KV, absorbed decode */
+    } attn;
+    struct {
+        enum activation act;
+        bool gated;
+    } ffn;
+    bool pos_embd;      /* learned absolute positions */
+    int pos_offset;
+    const struct tensor_spec *tensors; /* ends with role == W_COUNT */
+
+    /* Fills the family's own hparams after the common ones. NULL: nothing special. */
+    err (*hparams_gguf)(const struct facts *f, struct hparams *hp, struct why *why);
+    err (*hparams_hf)(const struct facts *f, struct hparams *hp, struct why *why);
+};
+
+/* By GGUF architecture / config.json model_type. NULL: unknown. */
+const struct arch_desc *arch_find(const char *name);
+const struct arch_desc *arch_find_hf(const char *model_type);
+int arch_count(void);
+const struct arch_desc *arch_at(int i);
+/* "llama, gemma3, ..." for error messages; static storage. */
+const char *arch_names(void);
+
+#endif

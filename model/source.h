@@ -1,0 +1,82 @@
+/* source.h - where a model's weights and facts come from, whatever the file format.
+ *
+ * A source is an opened model path: a GGUF file (or the first of a split one), a
+ * Hugging Face directory, a shard directory. It yields hyper-parameters,
+ * tokenizer, chat template and tensors by the *role* names of the family
+ * descriptor; nothing above knows which format it was. Tensor bytes are views
+ * into mappings (or, for formats that must be repacked, produced row by row).
+ *
+ * Threads: immutable after source_open(); tensor reads from any thread.
+ */
+#ifndef CORDEE_MODEL_SOURCE_H
+#define CORDEE_MODEL_SOURCE_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "kernels/format.h"
+#include "model/desc.h"
+#include "model/hparams.h"
+#include "tokenizer/tokenizer.h"
+
+struct source;
+
+/* One tensor as the file holds it. dims slowest first here: [rows][cols] for a
+ * matrix, [n_expert][rows][cols] for stacked experts, [cols] for a vector
+ * (n_dims 1). data views the mapping and lives as long as the source. */
+struct tensor_view {
+    const char *name;
+    const char *type_name; /* as the file calls it */
+    enum fmt fmt;          /* FMT_COUNT: a type that cannot be computed with */
+    int n_dims;
+    int64_t dims[4];
+    size_t row_bytes; /* of the last dimension */
+    const void *data;
+    uint64_t bytes;
+    void *owned; /* NULL, or the copy that `data` points to: see tensor_view_fini() */
+};
+
+/* Tensors that the file holds in another order than the role wants (transposed,
+ * interleaved, one expert each, FP8 ...) are brought into order in a copy that
+ * belongs to the view. Call it when the bytes were packed; NULL fields are fine. */
+void tensor_view_fini(struct tensor_view *v);
+
+/* path: see design.md. ERR_FORMAT / ERR_UNSUPPORTED / ERR_IO name file, place, reason. */
+MUST_CHECK err source_open(const char *path, struct source **out, struct why *why);
+void source_close(struct source *s);
+
+const struct arch_desc *source_arch(const struct source *s);
+const struct hparams *source_hparams(const struct source *s);
+const char *source_name(const struct source *s); /* general.name, or the file's base name */
+/* 16 hex digits over metadata, tensor table and file sizes: cheap, and equal on
+ * every node that holds the same files. */
+const char *source_hash(const struct source *s);
+/* NULL if the model carries none. */
+const char *source_chat_template(const struct source *s);
+
+/* Builds the model's tokenizer; close with tokenizer_close(). */
+MUST_CHECK err source_tokenizer(const struct source *s, struct tokenizer **out, struct why *why);
+
+/* The tensor that plays `role` in `layer` (layer ignored for roles of the whole
+ * model). ERR_NOTFOUND without a reason set if the model has none. Shapes were
+ * checked against the descriptor when the source was opened. Release with
+ * tensor_view_fini(). */
+MUST_CHECK err source_tensor(const struct source *s, enum weight_role role, int layer,
+                             struct tensor_view *out, struct why *why);
+
+/* Any tensor by its name in the file (cordee inspect --dump). */
+MUST_CHECK err source_tensor_named(const struct source *s, const char *name, struct tensor_view *out,
+                                   struct why *why);
+int source_n_tensors(const struct source *s);
+void source_tensor_at(const struct source *s, int i, struct tensor_view *out);
+
+/* Packed bytes of one layer's weights / of embedding / of final norm + head, from
+ * shapes and types alone (no weights read): the planner's input. */
+uint64_t source_layer_bytes(const struct source *s, int layer);
+uint64_t source_embed_bytes(const struct source *s);
+uint64_t source_head_bytes(const struct source *s);
+
+/* One line a fact, for `cordee inspect`; json: one object. */
+void source_describe(const struct source *s, bool json, struct buf *out);
+
+#endif
