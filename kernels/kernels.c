@@ -1,0 +1,81 @@
+/* kernels.c - fills the table from kernels.inc. */
+#include "kernels/kernels.h"
+
+#include <stdio.h>
+
+#include "kernels/act.h"
+#include "kernels/table.h"
+
+/* Raised whenever a kernel's bits change: it is part of kernels_name(). */
+#define KERNELS_REVISION 1
+
+enum { FOR_GEN = 1 << ROLE_GEN, FOR_PROMPT = 1 << ROLE_PROMPT, FOR_BOTH = FOR_GEN | FOR_PROMPT };
+
+static void put_mul(struct kernels *k, enum fmt f, unsigned roles, const struct mul *mul)
+{
+    for (int role = 0; role < ROLE_COUNT; role++)
+        if (roles & 1u << role)
+            k->mul[f][role] = *mul;
+}
+
+void kernels_init(struct kernels *k, unsigned isa_allowed, enum precision precision)
+{
+    *k = (struct kernels){.isa = isa_allowed, .precision = precision};
+#define KERNEL(slot, need, type, function)  \
+    if ((ISA_##need & ~isa_allowed) == 0)   \
+        k->slot = function;
+#define MUL(wanted, format, need, form, function, role, rows, groups, panel, scratch)              \
+    if ((ISA_##need & ~isa_allowed) == 0 && PREC_##wanted == precision)                            \
+        put_mul(k, FMT_##format, FOR_##role, &(struct mul){function, ACT_##form, rows, groups, panel, scratch});
+#include "kernels/kernels.inc"
+#undef KERNEL
+#undef MUL
+}
+
+size_t act_row_bytes(enum act a, int k)
+{
+    size_t n = (size_t)k, bytes = 0;
+    switch (a) {
+    case ACT_F32:
+        bytes = n * sizeof(float);
+        break;
+    case ACT_Q8:
+        bytes = (n + 31) / 32 * sizeof(struct act_q8);
+        break;
+    case ACT_BF16:
+        bytes = (n + 1) / 2 * 2 * sizeof(uint16_t); /* columns come in pairs */
+        break;
+    case ACT_COUNT:
+        break;
+    }
+    return (bytes + 63) & ~(size_t)63;
+}
+
+void kernels_name(const struct kernels *k, char *out, size_t size)
+{
+    static const char *const precisions[PREC_COUNT] = {"exact", "fast"};
+    snprintf(out, size, "%s/%s/%d", cpu_isa_name(k->isa), precisions[k->precision], KERNELS_REVISION);
+}
+
+static const struct {
+    const char *name;
+    int bytes; /* of an element, without scales */
+} kv_traits[KV_TYPE_COUNT] = {{"f32", 4}, {"f16", 2}, {"bf16", 2}, {"q8_0", 1}};
+
+const char *kv_type_name(enum kv_type t)
+{
+    return kv_traits[t].name;
+}
+
+size_t kv_row_bytes(enum kv_type t, int n)
+{
+    size_t bytes = (size_t)n * (size_t)kv_traits[t].bytes;
+    return t == KV_Q8_0 ? bytes + (size_t)n / 32 * sizeof(uint16_t) : bytes;
+}
+
+size_t attn_scratch_bytes(int n_q, int n_group, int dk, int dv)
+{
+    (void)dk;
+    size_t rows = (size_t)n_q * (size_t)n_group;
+    return (rows * ((size_t)dv + KV_PAGE + 16) * sizeof(float) + 63) & ~(size_t)63;
+}

@@ -1,0 +1,19 @@
+/* table.h - declares every kernel that kernels.inc lists. */
+#ifndef CORDEE_KERNELS_TABLE_H
+#define CORDEE_KERNELS_TABLE_H
+
+#include "kernels/kernels.h"
+
+#if (defined(__x86_64__) || defined(_M_X64)) && !defined(CORDEE_REF_ONLY)
+#define KERNELS_X86 1
+#else
+#define KERNELS_X86 0
+#endif
+
+#define KERNEL(slot, isa, type, fn) type##_fn fn;
+#define MUL(precision, format, isa, act, fn, ...) mul_fn fn;
+#include "kernels/kernels.inc"
+#undef KERNEL
+#undef MUL
+
+#endif
