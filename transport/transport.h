@@ -60,17 +60,18 @@ uint64_t transport_received_bytes(const struct transport *t);
 void transport_close(struct transport *t);
 
 /* ---- MPI -------------------------------------------------------------------
- * Starts MPI (MPI_THREAD_FUNNELED, errors returned) and hands a small blob from
- * rank 0 to all with non-blocking calls and a deadline: how ranks learn the
- * control plane's address and the epoch.
- *
- * boot     rank 0: in, others: out; at most TRANSPORT_BOOT_BYTES
+ * Starts MPI (MPI_THREAD_FUNNELED, errors returned).
  * ERR_INVAL  a world of one process inside a step of many: the reason names the
- *            launcher's missing option (srun without --mpi=pmi2)
- * ERR_TIMEOUT, ERR_PEER  the world did not come together */
+ *            launcher's missing option (srun without --mpi=pmi2) */
+MUST_CHECK err transport_mpi_open(struct transport **out, struct why *why);
+
+/* Hands a small blob from rank 0 to all, before transport_start(), with
+ * non-blocking calls and a deadline: how ranks learn the control plane's address,
+ * the job's key and the epoch. boot: rank 0 in, others out; the same size on all.
+ * ERR_TIMEOUT, ERR_PEER  the world did not come together. */
 #define TRANSPORT_BOOT_BYTES 4096
-MUST_CHECK err transport_mpi_open(void *boot, size_t boot_bytes, unsigned deadline_ms,
-                                  struct transport **out, struct why *why);
+MUST_CHECK err transport_mpi_boot(struct transport *t, void *boot, size_t boot_bytes,
+                                  unsigned deadline_ms, struct why *why);
 /* A barrier with a deadline before the orderly end; then _exit is safe. */
 MUST_CHECK err transport_mpi_drain(struct transport *t, unsigned deadline_ms, struct why *why);
 
