@@ -1,5 +1,6 @@
-/* f16.h - half and bfloat16 conversions in plain C, bit-exact with hardware
- * (round to nearest even; NaN stays NaN; subnormals kept). static inline so
+/* f16.h - half and bfloat16 conversions in plain C: round to nearest even, NaNs
+ * made quiet, subnormals kept. Halves are bit-exact with F16C; the AVX512_BF16
+ * instructions differ in that they flush subnormals to zero. static inline so
  * that no ISA-specific out-of-line copy can be shared by the linker. */
 #ifndef CORDEE_BASE_F16_H
 #define CORDEE_BASE_F16_H
@@ -42,7 +43,7 @@ static inline float f16_to_f32(uint16_t h)
         return f32_from_bits(f32_bits(f) | sign);
     }
     if (exp == 31)
-        return f32_from_bits(sign | 0x7f800000u | man << 13);
+        return f32_from_bits(sign | 0x7f800000u | man << 13 | (uint32_t)(man != 0) << 22);
     return f32_from_bits(sign | (exp + 112) << 23 | man << 13);
 }
 

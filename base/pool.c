@@ -24,8 +24,8 @@
  * then looks for the announcement. One of the two always sees the other.
  *
  * Waking is a tree: the caller wakes at most WAKE_FANOUT workers and only if the
- * awake ones are fewer than the chunks; every worker woken does the same after
- * its first claim. So publishing costs the caller a bounded time on any number
+ * awake ones are fewer than the chunks; every worker woken wakes as many after
+ * its first claim, if unclaimed chunks are left. So publishing costs the caller a bounded time on any number
  * of threads, and a short loop is over before the tree has grown.
  */
 #include "base/pool.h"
@@ -101,16 +101,14 @@ static void futex_wake(_Atomic uint32_t *word, int n)
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
 }
 
-/* Wakes parked workers if more chunks are left than threads are awake. */
-static void wake_some(struct pool *p, uint32_t items_left)
+/* Wakes parked workers for the unclaimed items, less what n_idle threads that
+ * are awake and without a chunk will take anyway. */
+static void wake_some(struct pool *p, uint32_t items_left, int n_parked, int n_idle)
 {
-    int parked = atomic_load(&p->n_parked);
-    if (parked == 0)
-        return;
     uint32_t chunk = atomic_load_explicit(&p->chunk, memory_order_relaxed);
     int64_t n_chunks = items_left / chunk + (items_left % chunk != 0);
-    int64_t useful = n_chunks - (p->n_threads - parked);
-    if (useful <= 0)
+    int64_t useful = n_chunks - n_idle;
+    if (useful <= 0 || n_parked == 0)
         return;
     atomic_fetch_add(&p->wake, 1);
     futex_wake(&p->wake, useful < WAKE_FANOUT ? (int)useful : WAKE_FANOUT);
@@ -135,7 +133,7 @@ static uint32_t run_chunks(struct pool *p, int worker, bool spread)
                                                    memory_order_acquire))
             continue; /* `ticket` was reloaded */
         if (spread) {
-            wake_some(p, left - take);
+            wake_some(p, left - take, atomic_load(&p->n_parked), 0);
             spread = false;
         }
         uint32_t first = n - left;
@@ -243,7 +241,8 @@ void pool_run(struct pool *p, int n_items, int chunk, pool_fn *fn, void *ctx)
     atomic_store_explicit(&p->chunk, (uint32_t)chunk, memory_order_relaxed);
     atomic_store_explicit(&p->done, 0, memory_order_relaxed);
     atomic_store(&p->ticket, (uint64_t)generation << 32 | (uint32_t)n_items);
-    wake_some(p, (uint32_t)n_items);
+    int n_parked = atomic_load(&p->n_parked);
+    wake_some(p, (uint32_t)n_items, n_parked, p->n_threads - n_parked);
 
     uint32_t n_run = run_chunks(p, 0, false);
     if (atomic_fetch_add_explicit(&p->done, n_run, memory_order_acq_rel) + n_run != (uint32_t)n_items)
