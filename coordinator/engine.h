@@ -1,0 +1,56 @@
+/* engine.h - rank 0's heart: sequences, KV pages, micro-batches in flight.
+ *
+ * A backend (backend.h). Decisions are sched.h's (pure); this file holds the
+ * state, builds descriptors, sends them to stage 1 over the data plane and matches
+ * the results that the last stage returns. Works over any transport, so whole
+ * clusters run inside one test process.
+ */
+#ifndef CORDEE_COORDINATOR_ENGINE_H
+#define CORDEE_COORDINATOR_ENGINE_H
+
+#include "coordinator/backend.h"
+#include "proto/wire.h"
+#include "transport/transport.h"
+
+struct engine;
+
+struct engine_options {
+    uint32_t epoch;
+    int n_stages;
+    int first_rank, last_rank; /* ranks of stage 1 and of the last stage */
+    int max_rows;      /* token budget of a micro-batch */
+    int max_slots;     /* live sequences */
+    int max_context;
+    uint32_t n_pages;
+    int max_queue;     /* waiting requests before ERR_FULL */
+    int in_flight;     /* micro-batches; 0: stages + 1 */
+    int n_vocab, n_embd;
+    struct model_facts facts;
+};
+
+struct engine_stats {
+    uint64_t requests, active, queued, prompt_tokens, generated_tokens, cached_tokens;
+    uint64_t failed, cancelled, steps, rows;
+    uint32_t pages_used, pages;
+};
+
+/* t: borrowed, started by the caller for messages of engine_max_message() bytes. */
+MUST_CHECK err engine_open(struct transport *t, const struct engine_options *o, struct engine **out,
+                           struct why *why);
+void engine_close(struct engine *e); /* fails what is left with ERR_CANCELLED */
+struct backend *engine_backend(struct engine *e);
+
+/* One turn of the owner's loop: polls the transport, delivers events, schedules,
+ * sends. *busy: something happened (do not sleep). ERR_PEER ends the epoch. */
+MUST_CHECK err engine_turn(struct engine *e, bool *busy, struct why *why);
+/* Nothing waiting and nothing in flight. */
+bool engine_idle(const struct engine *e);
+/* Sends STOP down the pipeline; engine_idle() must hold. */
+MUST_CHECK err engine_stop(struct engine *e, struct why *why);
+void engine_stats(const struct engine *e, struct engine_stats *out);
+
+/* Longest message of a pipeline with these limits. */
+size_t engine_max_message(int max_rows, int max_slots, int max_context, uint32_t n_pages, int n_embd,
+                          enum wire_type x);
+
+#endif
