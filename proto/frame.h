@@ -19,11 +19,12 @@
  * length (over 5 bytes, or above cap). */
 int frame_head(const uint8_t *p, size_t len, uint32_t cap, uint32_t *body);
 
-/* Appends one envelope as a frame. */
+/* Appends one envelope as a frame. ERR_LIMIT: longer than FRAME_MAX_BYTES. */
 MUST_CHECK err frame_put(struct buf *out, const Cordee__Envelope *env, struct why *why);
 
-/* Unpacks a frame's body with a counting allocator bounded by `cap` bytes.
- * Free with frame_free(). ERR_FORMAT: not an Envelope. */
+/* Unpacks a frame's body with a counting allocator bounded by a multiple of len.
+ * Free with frame_free(). ERR_FORMAT: not an Envelope; ERR_LIMIT: longer than
+ * FRAME_MAX_BYTES, or it asks for more memory than any honest frame. */
 MUST_CHECK err frame_get(const void *body, size_t len, Cordee__Envelope **out, struct why *why);
 void frame_free(Cordee__Envelope *env);
 

@@ -4,18 +4,30 @@
  *
  *   ACTS    msg_head | descriptor (desc_bytes) | pad to 64 | x [n_rows][n_embd]
  *           rank 0 -> stage 1 (no x), stage k -> stage k+1
- *   TOKENS  msg_head | n_rows row records
- *           last stage -> rank 0 (all results), and -> stage 1 (the ring: tokens only)
+ *   TOKENS  msg_head | n_rows result records
+ *           last stage -> rank 0 (all results), and -> stage 1 (the ring: the
+ *           sampled tokens only; see proto/ring.h)
  *   STOP    msg_head          rank 0 -> all, forwarded: drain and end
  *
  * Every message carries the epoch, a sequence number per (sender, receiver) and a
- * checksum over all that follows the head: a 1 MB send to a dead rank returns
- * success in MPICH, so nothing is believed that was not checked. Buffers hold the
- * whole message; codecs never read past `len` whatever the bytes say.
+ * checksum over head and body: a 1 MB send to a dead rank returns success in
+ * MPICH, so nothing is believed that was not checked. Buffers hold the whole
+ * message; codecs never read past `len` whatever the bytes say.
+ *
+ * The descriptor, every part at a multiple of 8 bytes:
+ *
+ *   u32 n_rows, n_gen, n_seqs, used_bytes | wire_row [n_rows]
+ *   n_seqs times: u32 slot, n_pages, has_sampler, 0 | u32 page [n_pages]
+ *                 with a sampler: 64 bytes | bias [n_bias] | end [n_end] | prompt [n_prompt]
+ *   zeroes up to a multiple of 64
+ *
+ * Threads: everything here is a pure function of its arguments.
+ * Cost: linear; the checksum runs at memory speed. Nothing allocates.
  */
 #ifndef CORDEE_PROTO_WIRE_H
 #define CORDEE_PROTO_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,7 +62,7 @@ struct msg_head {
     uint32_t desc_bytes;
     uint32_t x_type; /* enum wire_type; 0 without activations */
     uint64_t body_bytes; /* all that follows this head */
-    uint64_t body_hash;  /* XXH3-64 of it, seeded with the epoch */
+    uint64_t body_hash;  /* XXH3-64 of the body, seeded with that of this head (hash 0) */
     uint64_t reserved[2];
 };
 #define WIRE_AT(field, off) _Static_assert(offsetof(struct msg_head, field) == (off), "wire layout: " #field)
@@ -68,29 +80,55 @@ WIRE_AT(body_hash, 40);
 _Static_assert(sizeof(struct msg_head) == 64, "wire layout: head");
 
 /* Completes a message in place: data[0..64) is the head to be filled (kind, step,
- * n_rows, desc_bytes, x_type are the caller's), the body follows. */
+ * n_rows, desc_bytes, x_type are the caller's), the body follows.
+ * data: 8-byte aligned, len >= 64. */
 void wire_seal(void *data, size_t len, uint32_t epoch, uint32_t sequence);
 
-/* Checks everything: length, magic, version, kind, epoch, sequence, checksum.
+/* Checks everything: length, magic, version, kind, epoch, sequence, checksum, and
+ * that descriptor and body fit each other.
  * ERR_FORMAT  damaged; ERR_PEER  of another epoch, out of order, duplicated.
- * On success *head points into data (64-byte aligned buffer). */
+ * On success *head points into data (8-byte aligned, see wire_seal). */
 MUST_CHECK err wire_check(const void *data, size_t len, uint32_t epoch, uint32_t sequence,
                           const struct msg_head **head, struct why *why);
 
+/* "acts"; "unknown" outside the list. Static storage. */
+const char *wire_kind_name(unsigned kind);
+
+/* Where the activations of a checked ACTS message start, and how many bytes of
+ * them there are (0: none). */
+static inline const void *wire_x(const struct msg_head *h)
+{
+    return (const char *)(h + 1) + h->desc_bytes;
+}
+static inline uint64_t wire_x_len(const struct msg_head *h)
+{
+    return h->body_bytes - h->desc_bytes;
+}
+
 /* ---- batch descriptor -------------------------------------------------------
  * A stage forwards the descriptor bytes as they came; stage 1 first writes the
- * tokens that arrive over the ring into them (wire_batch_patch). */
+ * tokens that arrive over the ring into them (wire_batch_patch), so later stages
+ * see no WIRE_ROW_RING. Ring rows carry no name of their own: the token of a ring
+ * row is found by (slot, pos - 1), and `target` means the same as in any row. */
 
 enum {
-    WIRE_ROW_RING = 0x80, /* flag: the token comes over the ring, from `target`'s step (see wire_row) */
+    /* As model/batch.h's ROW_*; who includes both asserts that they agree. */
+    WIRE_ROW_GENERATED = 1,
+    WIRE_ROW_SAMPLE = 2,
+    WIRE_ROW_SCORE = 4,
+    WIRE_ROW_DEAD = 8,
+    WIRE_ROW_RING = 0x80, /* token unknown to rank 0 yet: stage 1 has or gets it over the ring */
+    WIRE_ROW_KNOWN = 0x8f,
+
+    WIRE_MAX_TOP = 20, /* model/sample.h's SAMPLE_MAX_TOP */
 };
 
 struct wire_row {
-    int32_t token; /* WIRE_ROW_RING: unknown yet, comes over the ring */
+    int32_t token; /* -1 in a ring row */
     int32_t pos;
-    int32_t target;
-    uint16_t seq;
-    uint8_t flags; /* model/batch.h's ROW_* and WIRE_ROW_RING */
+    int32_t target; /* WIRE_ROW_SCORE: the token that really follows */
+    uint16_t seq;   /* index into seqs */
+    uint8_t flags;  /* WIRE_ROW_* */
     uint8_t n_top;
 };
 _Static_assert(sizeof(struct wire_row) == 16, "wire layout: row");
@@ -123,22 +161,30 @@ struct wire_batch {
     const struct wire_seq *seqs;
 };
 
+/* Rules a batch keeps (checked by wire_get_batch, so the sender must):
+ * 1 <= n_rows; generated rows are [0, n_gen) and only they have GENERATED or RING;
+ * the rows of one sequence are adjacent, at consecutive positions; every sequence
+ * has a row; no slot occurs twice. */
+
 /* Bytes the descriptor will take (to size buffers); a multiple of 64. */
 size_t wire_batch_bytes(const struct wire_batch *b);
-/* dst: wire_batch_bytes() bytes. */
+/* dst: wire_batch_bytes() bytes, 8-byte aligned. */
 void wire_put_batch(void *dst, const struct wire_batch *b);
 
 struct wire_limits {
     uint32_t max_rows, max_seqs, max_slots, n_pages, max_context;
     int32_t n_vocab;
+    uint32_t page_rows; /* positions a page holds: pages must cover the rows; 0: not checked */
+    bool no_ring;       /* stages after the first: a ring row left over is an error */
 };
 /* Decodes and checks every count, index, flag and order against `lim`. `out` and
  * what it points to live in `space` (space_bytes; wire_batch_space(lim) is always
- * enough) and in src. */
+ * enough) and in src; both 8-byte aligned. ERR_FORMAT says which part is wrong. */
 MUST_CHECK err wire_get_batch(const void *src, size_t len, const struct wire_limits *lim, void *space,
                               size_t space_bytes, struct wire_batch *out, struct why *why);
 size_t wire_batch_space(const struct wire_limits *lim);
-/* Writes row i's token into descriptor bytes (after the ring brought it), or marks it dead. */
+/* Writes a row's token into checked descriptor bytes (after the ring brought it),
+ * or marks it dead (token 0). Either way the row is no ring row any more. */
 void wire_batch_patch(void *desc, uint32_t row, int32_t token, int dead);
 
 /* ---- results ------------------------------------------------------------- */
@@ -148,19 +194,22 @@ struct wire_top {
 };
 struct wire_result {
     uint32_t slot;
-    int32_t pos, token, argmax;
+    int32_t pos;           /* of the row: the token belongs to pos + 1 */
+    int32_t token, argmax; /* -1: none */
     float logprob;
-    uint8_t flags, n_top;
+    uint8_t flags, n_top;  /* WIRE_ROW_* of the row */
     uint16_t ended; /* 1: the sampled token ended the sequence (an end token) */
     const struct wire_top *top; /* [n_top] */
 };
-size_t wire_result_bytes(const struct wire_result *r);
+size_t wire_result_bytes(const struct wire_result *r); /* a multiple of 8 */
+/* dst 8-byte aligned; returns wire_result_bytes(). */
 size_t wire_put_result(void *dst, const struct wire_result *r);
 /* Reads one record at *at and advances it. ERR_FORMAT past the end or out of range. */
 MUST_CHECK err wire_get_result(const void *src, size_t len, size_t *at, const struct wire_limits *lim,
                                struct wire_result *out, struct why *why);
 
-/* ---- activations ---------------------------------------------------------- */
+/* ---- activations ------------------------------------------------------------
+ * n floats; f32 travels bit for bit, f16 and bf16 round to nearest even. */
 size_t wire_x_bytes(enum wire_type t, size_t n);
 void wire_put_x(void *dst, enum wire_type t, const float *x, size_t n);
 void wire_get_x(float *x, enum wire_type t, const void *src, size_t n);
