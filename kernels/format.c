@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/f16.h"
-#include "kernels/pack.h"
+#include "kernels/pack_traits.h"
 
 const struct fmt_traits fmt_traits[FMT_COUNT] = {
 #define FMT_ROW(id, text, elements, size) [FMT_##id] = {.name = text, .block = elements, .block_bytes = size},

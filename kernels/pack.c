@@ -11,30 +11,7 @@
 #include <string.h>
 
 #include "base/f16.h"
-
-#define DB_F16 (2 * PACK_ROWS)
-#define DB_DM (4 * PACK_ROWS)
-#define DB_F32 (4 * PACK_ROWS)
-#define DB_E8M0 PACK_ROWS
-#define BODY(lo, hi) (SUB_COLS * PACK_ROWS / 8 * ((lo) + (hi)))
-#define BYTES(n) ((n) * PACK_ROWS)
-
-const struct pack_traits pack_traits[FMT_COUNT] = {
-    /*             unit lo hi bias d           factor min            table         d_bytes head_bytes            body */
-    [FMT_Q4_0] = {32, 4, 0, 8, PACK_D_F16, 0, PACK_MIN_NONE, NULL, DB_F16, DB_F16, BODY(4, 0)},
-    [FMT_Q4_1] = {32, 4, 0, 0, PACK_D_DM, 0, PACK_MIN_M, NULL, DB_DM, DB_DM, BODY(4, 0)},
-    [FMT_Q5_0] = {32, 4, 1, 16, PACK_D_F16, 0, PACK_MIN_NONE, NULL, DB_F16, DB_F16, BODY(4, 1)},
-    [FMT_Q5_1] = {32, 4, 1, 0, PACK_D_DM, 0, PACK_MIN_M, NULL, DB_DM, DB_DM, BODY(4, 1)},
-    [FMT_Q8_0] = {32, 8, 0, 128, PACK_D_F16, 0, PACK_MIN_NONE, NULL, DB_F16, DB_F16, BODY(8, 0)},
-    [FMT_Q2_K] = {256, 2, 0, 0, PACK_D_DM, 16, PACK_MIN_NIBBLE, NULL, DB_DM, DB_DM + BYTES(16), BODY(2, 0)},
-    [FMT_Q3_K] = {256, 2, 1, 4, PACK_D_F32, 16, PACK_MIN_NONE, NULL, DB_F32, DB_F32 + BYTES(16), BODY(2, 1)},
-    [FMT_Q4_K] = {256, 4, 0, 0, PACK_D_DM, 32, PACK_MIN_BYTES, NULL, DB_DM, DB_DM + BYTES(16), BODY(4, 0)},
-    [FMT_Q5_K] = {256, 4, 1, 0, PACK_D_DM, 32, PACK_MIN_BYTES, NULL, DB_DM, DB_DM + BYTES(16), BODY(4, 1)},
-    [FMT_Q6_K] = {256, 4, 2, 32, PACK_D_F32, 16, PACK_MIN_NONE, NULL, DB_F32, DB_F32 + BYTES(16), BODY(4, 2)},
-    [FMT_IQ4_NL] = {32, 4, 0, 128, PACK_D_F16, 0, PACK_MIN_NONE, iq4_values, DB_F16, DB_F16, BODY(4, 0)},
-    [FMT_IQ4_XS] = {256, 4, 0, 128, PACK_D_F32, 32, PACK_MIN_NONE, iq4_values, DB_F32, DB_F32 + BYTES(8), BODY(4, 0)},
-    [FMT_MXFP4] = {32, 4, 0, 12, PACK_D_E8M0, 0, PACK_MIN_NONE, mxfp4_values, DB_E8M0, DB_E8M0, BODY(4, 0)},
-};
+#include "kernels/pack_traits.h"
 
 size_t pack_group_bytes(enum fmt f, int k)
 {
@@ -69,7 +46,7 @@ static void or_word(uint8_t *p, uint32_t bits)
 /* The body entry was zeroed. */
 static void put_codes(const struct pack_traits *t, uint8_t *body, const uint8_t *code, int r)
 {
-    uint8_t *high = body + BODY(t->lo_bits, 0);
+    uint8_t *high = body + PACK_BODY(t->lo_bits, 0);
     int shift;
     for (int quad = 0; quad < SUB_COLS / 4; quad++) {
         uint32_t word;
@@ -85,7 +62,7 @@ static void put_codes(const struct pack_traits *t, uint8_t *body, const uint8_t 
 
 static void get_codes(const struct pack_traits *t, uint8_t *code, const uint8_t *body, int r)
 {
-    const uint8_t *high = body + BODY(t->lo_bits, 0);
+    const uint8_t *high = body + PACK_BODY(t->lo_bits, 0);
     int shift;
     for (int quad = 0; quad < SUB_COLS / 4; quad++) {
         uint32_t word, field;
@@ -118,20 +95,20 @@ static void put_head(const struct pack_traits *t, uint8_t *head, const struct pa
         memcpy(head + 4 * r, &d, 4);
         break;
     case PACK_D_DM:
-        memcpy(head + DB_F16 + 2 * r, &p->m, 2);
+        memcpy(head + PACK_D_BYTES + 2 * r, &p->m, 2);
         memcpy(head + 2 * r, &p->d, 2);
         break;
     case PACK_D_F16:
         memcpy(head + 2 * r, &p->d, 2);
     }
     int n = n_factors(t);
-    uint8_t *scales = head + t->d_bytes, *mins = scales + BYTES(n);
+    uint8_t *scales = head + t->d_bytes, *mins = scales + PACK_ROWS * n;
     for (int i = 0; i < n; i++) {
-        scales[BYTES(i) + r] = (uint8_t)p->scale[i];
+        scales[PACK_ROWS * i + r] = (uint8_t)p->scale[i];
         if (t->min == PACK_MIN_NIBBLE)
-            scales[BYTES(i) + r] |= (uint8_t)(p->min[i] << 4);
+            scales[PACK_ROWS * i + r] |= (uint8_t)(p->min[i] << 4);
         if (t->min == PACK_MIN_BYTES)
-            mins[BYTES(i) + r] = p->min[i];
+            mins[PACK_ROWS * i + r] = p->min[i];
     }
 }
 
@@ -147,18 +124,18 @@ static void get_head(const struct pack_traits *t, struct parts *p, const uint8_t
         p->d = f32_to_f16(d); /* it came from f16: exact */
         break;
     case PACK_D_DM:
-        memcpy(&p->m, head + DB_F16 + 2 * r, 2);
+        memcpy(&p->m, head + PACK_D_BYTES + 2 * r, 2);
         memcpy(&p->d, head + 2 * r, 2);
         break;
     case PACK_D_F16:
         memcpy(&p->d, head + 2 * r, 2);
     }
     int n = n_factors(t);
-    const uint8_t *scales = head + t->d_bytes, *mins = scales + BYTES(n);
+    const uint8_t *scales = head + t->d_bytes, *mins = scales + PACK_ROWS * n;
     for (int i = 0; i < n; i++) {
-        uint8_t s = scales[BYTES(i) + r];
+        uint8_t s = scales[PACK_ROWS * i + r];
         p->scale[i] = t->min == PACK_MIN_NIBBLE ? (int8_t)(s & 15) : (int8_t)s;
-        p->min[i] = t->min == PACK_MIN_NIBBLE ? s >> 4 : t->min == PACK_MIN_BYTES ? mins[BYTES(i) + r] : 0;
+        p->min[i] = t->min == PACK_MIN_NIBBLE ? s >> 4 : t->min == PACK_MIN_BYTES ? mins[PACK_ROWS * i + r] : 0;
     }
 }
 

@@ -13,7 +13,7 @@
  * same way in the vectors that follow: unpacking is a shift and a mask for
  * all 64 bytes at once. docs/kernels.md has drawings.
  *
- * F32, F16 and BF16 have no codes; see pack.c.
+ * The rows are in pack_traits.h. F32, F16 and BF16 have no codes; see pack.c.
  */
 #ifndef CORDEE_KERNELS_PACK_H
 #define CORDEE_KERNELS_PACK_H
@@ -52,8 +52,6 @@ struct pack_traits {
     int16_t head_bytes;   /* ... and all of it */
     int16_t body_bytes;   /* 8 * 64 * (lo + hi) / 8 */
 };
-extern const struct pack_traits pack_traits[FMT_COUNT];
-
 extern const int8_t iq4_values[16];  /* the non-linear 4-bit grid */
 extern const int8_t mxfp4_values[16]; /* FP4 (E2M1) times two */
 

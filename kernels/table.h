@@ -10,6 +10,9 @@
 #define KERNELS_X86 0
 #endif
 
+/* Room for the expanded weights of 16 rows by 128 columns, kept in the first-level cache. */
+#define MUL_PANEL_BYTES 8192
+
 #define KERNEL(slot, isa, type, fn) type##_fn fn;
 #define MUL(precision, format, isa, act, fn, ...) mul_fn fn;
 #include "kernels/kernels.inc"

@@ -9,7 +9,7 @@
 #include "base/f16.h"
 #include "kernels/act.h"
 #include "kernels/kernels.h"
-#include "kernels/pack.h"
+#include "kernels/pack_traits.h"
 #include "kernels/table.h"
 
 static int last_row(const struct packed *w, int g1)

@@ -1,0 +1,120 @@
+/* mul_q8.tmpl.h - products of packed block formats with int8 activations.
+ *
+ * The including file chose the vector words and defines
+ *   vi dot_quads(const struct pack_traits *t, const vi *w, const int8_t *q, int n, int sum)
+ * the exact integer sum of value * q over n quads, one lane a row of weights.
+ * Integer sums are exact in any order, so a result's bits depend only on the
+ * order of the float additions, and that is block by block along k for every
+ * tile height: the contract of kernels.h holds whatever m is.
+ *
+ * A block of weights is unpacked into registers once and multiplied with M
+ * activation rows, whose columns come as four broadcast bytes.
+ */
+#include "kernels/act.h"
+#include "kernels/kernels.h"
+#include "kernels/x86/unpack.tmpl.h"
+
+INLINE vi bcast_quad(const int8_t *q)
+{
+    int32_t four;
+    memcpy(&four, q, 4);
+    return v_set32(four);
+}
+
+static inline vi dot_quads(const struct pack_traits *t, const vi *w, const int8_t *q, int n, int sum);
+
+/* acc += one block of 32 weights columns times one activation block. */
+INLINE vf mul_block(const struct pack_traits *t, const vi *w, const vf *scale, const vf *offset,
+                    const struct act_q8 *a, vf acc)
+{
+    if (t->factor == 16) {
+        vf low = v_from_int(dot_quads(t, w, a->q, 4, a->sum[0]));
+        vf high = v_from_int(dot_quads(t, w + 4, a->q + 16, 4, a->sum[1]));
+        vf sum = v_fma(high, scale[1], v_mul(low, scale[0]));
+        if (t->min != PACK_MIN_NONE)
+            sum = v_fma(v_set((float)a->sum[1]), offset[1], v_fma(v_set((float)a->sum[0]), offset[0], sum));
+        return v_fma(sum, v_set(a->scale), acc);
+    }
+    vf sum = v_from_int(dot_quads(t, w, a->q, 8, a->sum[0] + a->sum[1]));
+    acc = v_fma(sum, v_mul(scale[0], v_set(a->scale)), acc);
+    if (t->min != PACK_MIN_NONE)
+        acc = v_fma(offset[0], v_set(a->scaled_sum), acc);
+    return acc;
+}
+
+/* m rows of y for one group; m is a constant where this is inlined. */
+INLINE void mul_tile(const struct pack_traits *t, float *y, size_t ldy, const uint8_t *group, int k, const char *a,
+                     size_t lda, int m, int n_out)
+{
+    const uint8_t *head = group, *body = group + pack_head_size(t, k);
+    vf acc[MAX_TILE][HALVES];
+    UNROLL
+    for (int i = 0; i < m; i++)
+        for (int h = 0; h < HALVES; h++)
+            acc[i][h] = v_zero();
+    for (int u = 0; u < k / t->unit; u++, head += t->head_bytes) {
+        vf d[HALVES], min[HALVES];
+        for (int h = 0; h < HALVES; h++)
+            unit_factors(t, head, h, &d[h], &min[h]);
+        for (int col = 0; col < t->unit; col += SUB_COLS, body += t->body_bytes, a += sizeof(struct act_q8)) {
+            UNROLL
+            for (int h = 0; h < HALVES; h++) {
+                vi w[QUADS];
+                vf scale[2], offset[2];
+                unpack(t, body, h, w);
+                factors(t, head, h, col, d[h], min[h], &scale[0], &offset[0]);
+                if (t->factor == 16)
+                    factors(t, head, h, col + 16, d[h], min[h], &scale[1], &offset[1]);
+                UNROLL
+                for (int i = 0; i < m; i++)
+                    acc[i][h] = mul_block(t, w, scale, offset, (const struct act_q8 *)(const void *)(a + (size_t)i * lda),
+                                          acc[i][h]);
+            }
+        }
+    }
+    UNROLL
+    for (int i = 0; i < m; i++)
+        for (int h = 0; h < HALVES; h++) {
+            int left = n_out - h * V_LANES;
+            v_storef_n(y + (size_t)i * ldy + h * V_LANES, acc[i][h], left < 0 ? 0 : left < V_LANES ? left : V_LANES);
+        }
+}
+
+INLINE void mul_q8(const struct pack_traits *t, float *y, size_t ldy, const struct packed *w, const void *a, int m,
+                   int g0, int g1)
+{
+    size_t lda = act_row_bytes(ACT_Q8, w->k);
+    for (int g = g0; g < g1; g++) {
+        const uint8_t *group = (const uint8_t *)w->data + (size_t)g * w->group_bytes;
+        int n_out = w->n - g * PACK_ROWS;
+        for (int i = 0, step; i < m; i += step) {
+            float *to = y + (size_t)i * ldy + (size_t)g * PACK_ROWS;
+            const char *from = (const char *)a + (size_t)i * lda;
+#define TILE(rows)                                                          \
+    if (m - i >= rows) {                                                    \
+        mul_tile(t, to, ldy, group, w->k, from, lda, rows, n_out);          \
+        step = rows;                                                        \
+        continue;                                                           \
+    }
+#if MAX_TILE >= 16
+            TILE(16)
+#endif
+#if MAX_TILE >= 8
+            TILE(8)
+#endif
+            TILE(4)
+            TILE(2)
+            TILE(1)
+#undef TILE
+            step = 1; /* not reached: m - i >= 1 */
+        }
+    }
+}
+
+#define MUL_Q8(function, format)                                                                             \
+    void function(float *y, size_t ldy, const struct packed *w, const void *a, int m, int g0, int g1,        \
+                  void *scratch)                                                                             \
+    {                                                                                                        \
+        (void)scratch;                                                                                       \
+        mul_q8(&pack_traits[format], y, ldy, w, a, m, g0, g1);                                               \
+    }

@@ -1,0 +1,258 @@
+/* vec_avx2.h - the vector words that templates are written in: 256 bits.
+ * The same words as vec_avx512.h; see there.
+ */
+#ifndef CORDEE_KERNELS_X86_VEC_AVX2_H
+#define CORDEE_KERNELS_X86_VEC_AVX2_H
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+#define V_BYTES 32
+#define V_LANES 8
+
+typedef __m256i vi;
+typedef uint32_t vu __attribute__((vector_size(32)));
+typedef __m256 vf;
+
+INLINE vi v_load(const void *p)
+{
+    return _mm256_loadu_si256(p);
+}
+
+INLINE vi v_set8(int x)
+{
+    return _mm256_set1_epi8((char)x);
+}
+
+INLINE vi v_set32(int x)
+{
+    return _mm256_set1_epi32(x);
+}
+
+INLINE vf v_set(float x)
+{
+    return _mm256_set1_ps(x);
+}
+
+INLINE vf v_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+
+INLINE vf v_loadf(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+
+INLINE void v_storef(float *p, vf x)
+{
+    _mm256_storeu_ps(p, x);
+}
+
+/* A mask of the first n lanes. */
+INLINE vi v_first(int n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+INLINE vf v_loadf_n(const float *p, int n)
+{
+    return _mm256_maskload_ps(p, v_first(n));
+}
+
+INLINE void v_storef_n(float *p, vf x, int n)
+{
+    _mm256_maskstore_ps(p, v_first(n), x);
+}
+
+INLINE vf v_load_f16(const void *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128(p));
+}
+
+INLINE vf v_load_bf16(const void *p)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
+}
+
+INLINE vf v_load_s8(const void *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
+}
+
+INLINE vi v_load_u8(const void *p)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(p));
+}
+
+INLINE vi v_load_table16(const void *p)
+{
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(p));
+}
+
+INLINE vi v_lookup(vi table, vi index)
+{
+    return _mm256_shuffle_epi8(table, index);
+}
+
+INLINE vi v_add8(vi a, vi b)
+{
+    return _mm256_add_epi8(a, b);
+}
+
+INLINE vi v_and(vi a, vi b)
+{
+    return _mm256_and_si256(a, b);
+}
+
+INLINE vi v_or(vi a, vi b)
+{
+    return _mm256_or_si256(a, b);
+}
+
+INLINE vf v_from_int(vi x)
+{
+    return _mm256_cvtepi32_ps(x);
+}
+
+INLINE vf v_as_float(vi x)
+{
+    return _mm256_castsi256_ps(x);
+}
+
+INLINE vi v_as_int(vf x)
+{
+    return _mm256_castps_si256(x);
+}
+
+INLINE vf v_add(vf a, vf b)
+{
+    return _mm256_add_ps(a, b);
+}
+
+INLINE vf v_sub(vf a, vf b)
+{
+    return _mm256_sub_ps(a, b);
+}
+
+INLINE vf v_mul(vf a, vf b)
+{
+    return _mm256_mul_ps(a, b);
+}
+
+INLINE vf v_div(vf a, vf b)
+{
+    return _mm256_div_ps(a, b);
+}
+
+INLINE vf v_fma(vf a, vf b, vf c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+INLINE vf v_max(vf a, vf b)
+{
+    return _mm256_max_ps(a, b);
+}
+
+INLINE vf v_min(vf a, vf b)
+{
+    return _mm256_min_ps(a, b);
+}
+
+INLINE vf v_abs(vf a)
+{
+    return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
+}
+
+INLINE vf v_round(vf a)
+{
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+INLINE vi v_to_int(vf a)
+{
+    return _mm256_cvtps_epi32(a);
+}
+
+INLINE float v_reduce_add(vf a)
+{
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+
+INLINE int v_reduce_add_int(vi a)
+{
+    __m128i x = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0xb1)));
+}
+
+INLINE float v_reduce_max(vf a)
+{
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+
+INLINE vf v_if_less(vf a, vf b, vf yes, vf no)
+{
+    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+
+INLINE void v_store_s8(void *p, vi x)
+{
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    _mm_storel_epi64(p, _mm_packs_epi16(words, words));
+}
+
+INLINE void v_store_f16(void *p, vf x)
+{
+    _mm_storeu_si128(p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+INLINE vi v_maddubs(vi u, vi s)
+{
+    return _mm256_maddubs_epi16(u, s);
+}
+
+INLINE vi v_madd16(vi a, vi b)
+{
+    return _mm256_madd_epi16(a, b);
+}
+
+INLINE vi v_add16(vi a, vi b)
+{
+    return _mm256_add_epi16(a, b);
+}
+
+INLINE vi v_add32(vi a, vi b)
+{
+    return _mm256_add_epi32(a, b);
+}
+
+INLINE vi v_sub32(vi a, vi b)
+{
+    return _mm256_sub_epi32(a, b);
+}
+
+INLINE vi v_abs8(vi a)
+{
+    return _mm256_abs_epi8(a);
+}
+
+INLINE vi v_sign8(vi b, vi a)
+{
+    return _mm256_sign_epi8(b, a);
+}
+
+#endif

@@ -1,0 +1,255 @@
+/* vec_avx512.h - the vector words that templates are written in: 512 bits.
+ *
+ * vi is 64 bytes of integers, vu the same as 32-bit lanes for plain C operators,
+ * vf 16 floats. Everything is static inline: a shared copy made with these flags
+ * could be linked into a program for a smaller machine.
+ */
+#ifndef CORDEE_KERNELS_X86_VEC_AVX512_H
+#define CORDEE_KERNELS_X86_VEC_AVX512_H
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+#define V_BYTES 64
+#define V_LANES 16
+
+typedef __m512i vi;
+typedef uint32_t vu __attribute__((vector_size(64)));
+typedef __m512 vf;
+
+INLINE vi v_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+INLINE vi v_set8(int x)
+{
+    return _mm512_set1_epi8((char)x);
+}
+
+INLINE vi v_set32(int x)
+{
+    return _mm512_set1_epi32(x);
+}
+
+INLINE vf v_set(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+INLINE vf v_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+
+INLINE vf v_loadf(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+INLINE void v_storef(float *p, vf x)
+{
+    _mm512_storeu_ps(p, x);
+}
+
+/* The first n lanes, 0 <= n <= V_LANES; the others read as zero and are not touched. */
+INLINE vf v_loadf_n(const float *p, int n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+
+INLINE void v_storef_n(float *p, vf x, int n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), x);
+}
+
+/* V_LANES halves; V_LANES signed or unsigned bytes as floats; unsigned bytes as lanes. */
+INLINE vf v_load_f16(const void *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+
+INLINE vf v_load_bf16(const void *p)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+}
+
+INLINE vf v_load_s8(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
+
+INLINE vi v_load_u8(const void *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
+}
+
+INLINE vi v_load_table16(const void *p)
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(p));
+}
+
+INLINE vi v_lookup(vi table, vi index)
+{
+    return _mm512_shuffle_epi8(table, index);
+}
+
+INLINE vi v_add8(vi a, vi b)
+{
+    return _mm512_add_epi8(a, b);
+}
+
+INLINE vi v_and(vi a, vi b)
+{
+    return _mm512_and_si512(a, b);
+}
+
+INLINE vi v_or(vi a, vi b)
+{
+    return _mm512_or_si512(a, b);
+}
+
+INLINE vf v_from_int(vi x)
+{
+    return _mm512_cvtepi32_ps(x);
+}
+
+INLINE vf v_as_float(vi x)
+{
+    return _mm512_castsi512_ps(x);
+}
+
+INLINE vi v_as_int(vf x)
+{
+    return _mm512_castps_si512(x);
+}
+
+INLINE vf v_add(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+INLINE vf v_sub(vf a, vf b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+INLINE vf v_mul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+INLINE vf v_div(vf a, vf b)
+{
+    return _mm512_div_ps(a, b);
+}
+
+/* a * b + c, rounded once. */
+INLINE vf v_fma(vf a, vf b, vf c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+INLINE vf v_max(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+INLINE vf v_min(vf a, vf b)
+{
+    return _mm512_min_ps(a, b);
+}
+
+INLINE vf v_abs(vf a)
+{
+    return _mm512_abs_ps(a);
+}
+
+/* Round half to even. */
+INLINE vf v_round(vf a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+INLINE vi v_to_int(vf a)
+{
+    return _mm512_cvtps_epi32(a);
+}
+
+INLINE float v_reduce_add(vf a)
+{
+    return _mm512_reduce_add_ps(a);
+}
+
+INLINE int v_reduce_add_int(vi a)
+{
+    return _mm512_reduce_add_epi32(a);
+}
+
+INLINE float v_reduce_max(vf a)
+{
+    return _mm512_reduce_max_ps(a);
+}
+
+/* yes where a < b, else no. */
+INLINE vf v_if_less(vf a, vf b, vf yes, vf no)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
+}
+
+/* Stores the lanes as signed bytes. */
+INLINE void v_store_s8(void *p, vi x)
+{
+    _mm_storeu_si128(p, _mm512_cvtepi32_epi8(x));
+}
+
+INLINE void v_store_f16(void *p, vf x)
+{
+    _mm256_storeu_si256(p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+INLINE vi v_maddubs(vi u, vi s)
+{
+    return _mm512_maddubs_epi16(u, s);
+}
+
+INLINE vi v_madd16(vi a, vi b)
+{
+    return _mm512_madd_epi16(a, b);
+}
+
+INLINE vi v_add16(vi a, vi b)
+{
+    return _mm512_add_epi16(a, b);
+}
+
+INLINE vi v_add32(vi a, vi b)
+{
+    return _mm512_add_epi32(a, b);
+}
+
+INLINE vi v_sub32(vi a, vi b)
+{
+    return _mm512_sub_epi32(a, b);
+}
+
+/* |a| and b with the sign of a: their product is a * b. */
+INLINE vi v_abs8(vi a)
+{
+    return _mm512_abs_epi8(a);
+}
+
+INLINE vi v_sign8(vi b, vi a)
+{
+    return _mm512_mask_sub_epi8(b, _mm512_movepi8_mask(a), _mm512_setzero_si512(), b);
+}
+
+#endif
