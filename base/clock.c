@@ -14,9 +14,9 @@
 #include "base/pause.h"
 
 enum {
-    SPIN_NS = 20 * 1000,        /* how long a poller burns its core */
-    FIRST_US = 50,              /* then it sleeps this long at a time ... */
-    PATIENT_NS = 1000 * 1000,   /* ... until nothing came for this long */
+    SPIN_NS = 20 * 1000,      /* how long a poller burns its core */
+    FIRST_US = 50,            /* then it sleeps this long at a time ... */
+    PATIENT_NS = 1000 * 1000, /* ... until nothing came for this long */
     SLACK_NS = 1000,
 };
 

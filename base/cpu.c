@@ -23,9 +23,9 @@
 
 /* Bits of XCR0: registers the operating system saves. */
 enum {
-    XCR0_AVX = 3u << 1,     /* XMM, YMM */
-    XCR0_AVX512 = 7u << 5,  /* masks, upper ZMM, ZMM16-31 */
-    XCR0_AMX = 3u << 17,    /* tile configuration, tile data */
+    XCR0_AVX = 3u << 1,    /* XMM, YMM */
+    XCR0_AVX512 = 7u << 5, /* masks, upper ZMM, ZMM16-31 */
+    XCR0_AMX = 3u << 17,   /* tile configuration, tile data */
 };
 
 enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
@@ -126,7 +126,8 @@ err cpu_isa_parse(const char *name, unsigned *mask, struct why *why)
         return ERR_OK;
     }
     return why_set(why, ERR_INVAL,
-                   "instruction set \"%.32s\": expected ref, avx2, avx512, vnni, bf16, amx, neon or native", name);
+                   "instruction set \"%.32s\": expected ref, avx2, avx512, vnni, bf16, amx, neon or native",
+                   name);
 }
 
 const char *cpu_isa_name(unsigned mask)
