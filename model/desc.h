@@ -82,20 +82,42 @@ enum dim {
 int64_t dim_value(const struct hparams *hp, enum dim d);
 
 enum need {
-    MUST,
+    MUST,         /* whole-model roles, and per-layer ones in every layer */
+    MUST_DENSE,   /* in layers without experts */
+    MUST_EXPERTS, /* in layers with experts */
     MAY,          /* absent in some models of the family (biases, ...) */
     TIED_TO_EMBD, /* W_HEAD: if absent, the embedding is used */
 };
 
-/* shape in GGUF order: fastest first ({columns, rows, experts}). */
+/* Which rows of the file's tensor are the role's, and what is done to them; 0:
+ * the tensor is the role. One of PICK_* and any of the flags. Rows that lie
+ * together are a view; everything else is copied into order by repack.c. */
+enum layout {
+    PICK_ALL,
+    PICK_Q, PICK_K, PICK_V,             /* fused [Q | K | V] */
+    PICK_GROUP_Q, PICK_GROUP_K, PICK_GROUP_V, /* fused, per KV head: its queries, then K, then V */
+    PICK_FIRST, PICK_SECOND,            /* halves (gate | up) */
+    PICK_EVEN, PICK_ODD,                /* interleaved (gate, up, gate, up ...) */
+    PICK_LATENT_K, PICK_LATENT_V,       /* kv_b: per head qk_nope rows for K, head_dim_v for V; K is transposed */
+    PICK_MASK = 15,
+    LAYOUT_TRANSPOSED = 16, /* the file has [in][out] (Conv1D); applies before the pick */
+    LAYOUT_PLUS_ONE = 32,   /* the norm's gain is 1 + weight */
+    LAYOUT_EACH = 64,       /* one tensor an index of the slowest dimension; "%e" in the name */
+};
+
+/* Several rows may name one role: the first whose tensor is in the file is
+ * bound, `need` of the last row says what happens when none is. A row is for the
+ * formats whose name it gives.
+ * shape: of the role, in GGUF order, fastest first ({columns, rows, experts}). */
 struct tensor_spec {
     enum weight_role role;
-    const char *gguf; /* "blk.%d.attn_q.weight" */
+    const char *gguf; /* "blk.%d.attn_q.weight", or NULL */
     enum dim shape[3];
     enum need need;
-    const char *hf;   /* "model.layers.%d.self_attn.q_proj.weight"; NULL: as GGUF only.
-                         Stacked experts: "...experts.%e.gate_proj.weight" */
+    const char *hf; /* "model.layers.%d.self_attn.q_proj.weight", or NULL */
+    unsigned gguf_layout, hf_layout; /* enum layout */
 };
+#define TENSORS_END { W_COUNT, NULL, { DIM_NONE }, MAY, NULL, 0, 0 }
 
 enum norm_kind { NORM_RMS, NORM_LAYER };
 enum qk_norm_kind {
@@ -139,9 +161,15 @@ struct arch_desc {
     int pos_offset;
     const struct tensor_spec *tensors; /* ends with role == W_COUNT */
 
-    /* Fills the family's own hparams after the common ones. NULL: nothing special. */
-    err (*hparams_gguf)(const struct facts *f, struct hparams *hp, struct why *why);
-    err (*hparams_hf)(const struct facts *f, struct hparams *hp, struct why *why);
+    /* Parts of tensor names that mean nothing to the forward pass
+     * ("rotary_emb.inv_freq"); any other tensor of the file that no role takes is
+     * an error, for ignoring it would change the numbers. NULL-terminated or NULL. */
+    const char *const *ignore;
+
+    /* Fills the family's own hparams after the common ones (hparams.c), failures
+     * by fact_fail(). NULL: nothing special, or this format is not supported. */
+    void (*hparams_gguf)(struct facts *f, struct hparams *hp);
+    void (*hparams_hf)(struct facts *f, struct hparams *hp);
 };
 
 /* By GGUF architecture / config.json model_type. NULL: unknown. */

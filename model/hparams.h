@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/err.h"
+
 #define MAX_LAYERS 512
 
 enum rope_scaling {
@@ -41,12 +43,12 @@ struct hparams {
     float rope_attn_factor; /* cos and sin are multiplied by it (YaRN, longrope); 1 = none. Final: the
                                mscale rules of each family are already in it and in attn_scale */
     bool yarn_truncate;
-    const float *rope_short, *rope_long; /* [n_rot/2] longrope factors, owned by the source; NULL otherwise */
-    float longrope_short_mscale, longrope_long_mscale;
+    const float *rope_short, *rope_long; /* [n_rot/2] longrope divisors, owned by the source; NULL otherwise.
+                                            long ones apply once a sequence passes rope_ctx_orig */
     float alibi_max_bias; /* > 0: ALiBi (8) */
 
     /* attention */
-    float attn_scale;     /* 0: 1/sqrt(head_dim_k) */
+    float attn_scale;     /* multiplies q.k; never 0 */
     float attn_softcap, logit_softcap; /* 0: none */
     float attn_clip_qkv;  /* 0: none (MPT) */
     int window;           /* 0: none */
@@ -77,5 +79,31 @@ struct hparams {
     bool causal;       /* false: encoder (BERT) */
     int n_token_types; /* BERT; 0: none */
 };
+
+struct arch_desc;
+struct facts;
+
+/* Reads the numbers of a model whose family is known: what all families share,
+ * then the family's own, then checks every bound that sizes, loops and divisions
+ * rely on. n_vocab: rows of the embedding, 0 if the file has none.
+ * ERR_FORMAT / ERR_UNSUPPORTED name the key. */
+MUST_CHECK err hparams_read(struct facts *f, const struct arch_desc *arch, int n_vocab,
+                            struct hparams *out, struct why *why);
+
+/* For the families' own readers (arch_*.c). */
+
+/* Layers whose index i has i % period != period - 1 use the window (period 6: five
+ * of six), `first` shifts the pattern: (i + first) % period. */
+void hparams_window_pattern(struct hparams *hp, int period, int first);
+/* HF's layer_types ("sliding_attention", "full_attention"), if the config has them. */
+void hparams_layer_types(struct facts *f, struct hparams *hp);
+/* Every layer uses the window if there is one. */
+void hparams_window_all(struct hparams *hp);
+/* The first n layers are dense, the others have experts. */
+void hparams_dense_lead(struct hparams *hp, int n);
+/* HF's rope_scaling / rope_parameters object and GGUF's rope.scaling.* keys, without longrope tables. */
+void hparams_rope_scaling(struct facts *f, struct hparams *hp);
+/* 0.1 * mscale * ln(factor) + 1, the YaRN rule; 1 for factor <= 1. */
+float yarn_mscale(float factor, float mscale);
 
 #endif

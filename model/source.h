@@ -11,8 +11,10 @@
 #ifndef CORDEE_MODEL_SOURCE_H
 #define CORDEE_MODEL_SOURCE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "kernels/format.h"
 #include "model/desc.h"
@@ -43,7 +45,15 @@ void tensor_view_fini(struct tensor_view *v);
 
 /* path: see design.md. ERR_FORMAT / ERR_UNSUPPORTED / ERR_IO name file, place, reason. */
 MUST_CHECK err source_open(const char *path, struct source **out, struct why *why);
-void source_close(struct source *s);
+/* The same, but a model that is well-formed and cannot be run (unknown family,
+ * missing tensor, a GGUF or directory with only a tokenizer) opens too:
+ * source_runnable() then says why. For `cordee inspect` and `cordee tokenize`.
+ * Only name, hash, tokenizer, template, tensors by name or index, and
+ * source_describe() may be asked of a source that is not runnable. */
+MUST_CHECK err source_open_any(const char *path, struct source **out, struct why *why);
+/* ERR_OK, or what source_open() would have said. */
+MUST_CHECK err source_runnable(const struct source *s, struct why *why);
+void source_close(struct source *s); /* NULL is fine */
 
 const struct arch_desc *source_arch(const struct source *s);
 const struct hparams *source_hparams(const struct source *s);
@@ -56,6 +66,9 @@ const char *source_chat_template(const struct source *s);
 
 /* Builds the model's tokenizer; close with tokenizer_close(). */
 MUST_CHECK err source_tokenizer(const struct source *s, struct tokenizer **out, struct why *why);
+/* The tokenizer of a path that need not hold a model that can run: a GGUF of any
+ * family or without tensors, a directory with only tokenizer files. */
+MUST_CHECK err source_open_tokenizer(const char *path, struct tokenizer **out, struct why *why);
 
 /* The tensor that plays `role` in `layer` (layer ignored for roles of the whole
  * model). ERR_NOTFOUND without a reason set if the model has none. Shapes were
@@ -69,6 +82,10 @@ MUST_CHECK err source_tensor_named(const struct source *s, const char *name, str
                                    struct why *why);
 int source_n_tensors(const struct source *s);
 void source_tensor_at(const struct source *s, int i, struct tensor_view *out);
+
+/* Weights of the model: elements of all tensors. */
+uint64_t source_parameters(const struct source *s);
+uint64_t source_file_bytes(const struct source *s);
 
 /* Packed bytes of one layer's weights / of embedding / of final norm + head, from
  * shapes and types alone (no weights read): the planner's input. */

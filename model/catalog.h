@@ -1,0 +1,58 @@
+/* catalog.h - the tensors of a model as its files hold them, by name.
+ *
+ * Every reader (GGUF, safetensors, shards) fills one; binding (bind.h) picks from
+ * it by the names of a family's tensor table. Dimensions are slowest first here,
+ * whatever the file's own order.
+ */
+#ifndef CORDEE_MODEL_CATALOG_H
+#define CORDEE_MODEL_CATALOG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "kernels/format.h"
+
+/* How stored bytes become rows in `fmt`. */
+enum codec {
+    CODEC_PLAIN,  /* they are rows already */
+    CODEC_FP8,    /* e4m3 bytes times f32 scales (per tensor, row or block of rows and columns) */
+    CODEC_MXFP4,  /* nibbles and exponents in two tensors; nibble order differs from GGML's */
+    CODEC_GPTQ,   /* 4-bit integers in columns of int32, symmetric: exactly Q4_0 */
+};
+
+struct file_tensor {
+    const char *name;
+    const char *type_name; /* the file's word for its type */
+    enum fmt fmt;          /* of the decoded rows; FMT_COUNT: cannot be computed with */
+    int n_dims;            /* 1..4 */
+    int64_t dims[4];       /* [0] slowest; those past n_dims are 1 */
+    size_t row_bytes;      /* of a decoded row of dims[n_dims - 1] elements; 0 if fmt is FMT_COUNT */
+    const uint8_t *data;   /* view into a mapping */
+    uint64_t bytes;        /* stored */
+    enum codec codec;
+    const struct file_tensor *scales; /* FP8, MXFP4, GPTQ */
+};
+
+struct catalog {
+    struct file_tensor *t; /* [n], sorted by name after catalog_sort() */
+    size_t n, cap;
+};
+
+/* Appends a copy; strings and data stay borrowed. */
+MUST_CHECK err catalog_push(struct catalog *c, const struct file_tensor *t, struct why *why);
+/* Sorts by name. ERR_FORMAT: two tensors have one name. */
+MUST_CHECK err catalog_sort(struct catalog *c, struct why *why);
+/* NULL: there is none. After catalog_sort(). O(log n). */
+struct file_tensor *catalog_find(const struct catalog *c, const char *name);
+void catalog_fini(struct catalog *c);
+
+/* Elements of a tensor; readers have checked that the product does not overflow. */
+int64_t file_tensor_elements(const struct file_tensor *t);
+/* Rows: product of all dimensions but the last. */
+int64_t file_tensor_rows(const struct file_tensor *t);
+/* "[640, 2048]", slowest first, into text. */
+void file_tensor_shape(const struct file_tensor *t, char text[96]);
+
+#endif

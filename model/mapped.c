@@ -1,0 +1,48 @@
+/* mapped.c - see mapped.h. */
+#include "model/mapped.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+err mapped_open(const char *path, struct mapped *out, struct why *why)
+{
+    err e;
+    struct stat st;
+    void *data = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return why_set(why, errno == ENOENT ? ERR_NOTFOUND : ERR_IO, "%s: %s", path, strerror(errno));
+    if (fstat(fd, &st) != 0)
+        FAIL(ERR_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        FAIL(ERR_IO, "%s: not a regular file", path);
+    if (st.st_size > 0) {
+        data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        if (data == MAP_FAILED)
+            FAIL(ERR_IO, "%s: cannot map %lld bytes: %s", path, (long long)st.st_size, strerror(errno));
+    }
+    *out = (struct mapped){ .data = data, .size = (size_t)st.st_size };
+    e = ERR_OK;
+out:
+    close(fd);
+    return e;
+}
+
+void mapped_close(struct mapped *m)
+{
+    if (m->data)
+        munmap((void *)(uintptr_t)m->data, m->size);
+    *m = (struct mapped){ 0 };
+}
+
+void mapped_will_need(const void *data, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data & ~(page - 1);
+
+    (void)madvise((void *)at, bytes + ((uintptr_t)data - at), MADV_WILLNEED); /* only a hint */
+}

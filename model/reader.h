@@ -1,0 +1,45 @@
+/* reader.h - one file format behind a source.
+ *
+ * A reader opens the files of a model and offers what every format has: tensors
+ * by name, facts for the hyper-parameters, a tokenizer. source.c does everything
+ * else, once for all formats. A model may lack tensors (only a tokenizer).
+ */
+#ifndef CORDEE_MODEL_READER_H
+#define CORDEE_MODEL_READER_H
+
+#include "base/err.h"
+#include "model/bind.h"
+#include "model/catalog.h"
+#include "model/facts.h"
+#include "tokenizer/tokenizer.h"
+
+struct XXH3_state_s;
+
+struct reader_type {
+    const char *name; /* "GGUF" */
+    enum name_style names;
+    void (*close)(void *ctx);
+    err (*tokenizer)(const void *ctx, struct tokenizer **out, struct why *why);
+    /* Feeds what identifies the files: metadata, tensor tables, sizes; no paths, no weights. */
+    void (*hash)(const void *ctx, struct XXH3_state_s *state);
+};
+
+struct reader {
+    const struct reader_type *type;
+    void *ctx;               /* the format's own state; owns all that is below */
+    struct catalog tensors;  /* over all files; n == 0: tokenizer only */
+    struct facts facts;
+    const char *family;      /* as the format spells it; NULL: the files do not say */
+    const char *name;        /* of the model; NULL: unnamed */
+    const char *chat_template; /* or NULL */
+    const char *path;
+    uint64_t file_bytes;
+};
+
+/* path: a file that starts with "GGUF", perhaps the first of a split model. */
+MUST_CHECK err reader_gguf_open(const char *path, struct reader *out, struct why *why);
+/* path: a directory with config.json, *.safetensors, tokenizer files. */
+MUST_CHECK err reader_hf_open(const char *path, struct reader *out, struct why *why);
+void reader_close(struct reader *r); /* zeroed is fine */
+
+#endif

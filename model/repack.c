@@ -1,0 +1,184 @@
+/* repack.c - stored tensors into the order of their roles.
+ *
+ * Most roles are rows that lie together in the file and become views. The rest is
+ * copied once while a stage loads and dropped when it is packed: fused matrices
+ * whose rows are interleaved (a row map), Conv1D and expert weights stored
+ * [in][out] (a transposition), experts in tensors of their own (stacking), and
+ * codings that have no block format of ours (a decoder). Every step keeps the
+ * values exactly.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/f16.h"
+#include "model/bind.h"
+#include "model/codec.h"
+#include "model/gguf_types.h"
+
+void tensor_view_fini(struct tensor_view *v)
+{
+    free(v->owned);
+    v->owned = NULL;
+    v->data = NULL;
+}
+
+/* Row of the stored matrix that holds row r of the role (which has n rows). */
+static int64_t stored_row(unsigned pick, const struct hparams *hp, int64_t n, int64_t r)
+{
+    const int64_t hd = hp->head_dim_k, group = hp->n_head / hp->n_head_kv;
+    const int64_t head = r / hd, d = r % hd;
+
+    switch (pick) {
+    case PICK_K: return dim_value(hp, DIM_Q) + r;
+    case PICK_V: return dim_value(hp, DIM_Q) + dim_value(hp, DIM_K) + r;
+    case PICK_SECOND: return n + r;
+    case PICK_EVEN: return 2 * r;
+    case PICK_ODD: return 2 * r + 1;
+    case PICK_GROUP_Q: return (head / group * (group + 2) + head % group) * hd + d;
+    case PICK_GROUP_K: return (head * (group + 2) + group) * hd + d;
+    case PICK_GROUP_V: return (head * (group + 2) + group + 1) * hd + d;
+    case PICK_LATENT_V: return hp->qk_nope + r;
+    default: return r;
+    }
+}
+
+/* One role as [outer][rows][cols] over a stored [outer][s_rows][s_cols]; a vector
+ * has cols 1, so that picks choose its elements. */
+struct job {
+    const struct bound *b;
+    const struct hparams *hp;
+    unsigned pick;
+    bool transposed;
+    int64_t outer, rows, cols, s_rows, s_cols;
+    enum fmt work; /* type of stored rows once decoded: the file's, or F32 */
+    size_t s_row_bytes, row_bytes;
+};
+
+static void job_init(struct job *j, const struct bound *b, const struct hparams *hp)
+{
+    const bool vector = weight_kind(b->spec->role) == WEIGHT_VECTOR;
+    const int n = b->n_dims;
+
+    *j = (struct job){ .b = b, .hp = hp, .pick = b->layout & PICK_MASK, .outer = 1 };
+    j->cols = vector ? 1 : b->dims[n - 1];
+    j->rows = vector ? b->dims[n - 1] : n >= 2 ? b->dims[n - 2] : 1;
+    for (int i = 0; i < n - (vector ? 1 : 2); i++)
+        j->outer *= b->dims[i];
+    j->transposed = (b->layout & LAYOUT_TRANSPOSED) || j->pick == PICK_LATENT_K;
+    if (j->pick == PICK_LATENT_K || j->pick == PICK_LATENT_V)
+        j->s_rows = hp->qk_nope + hp->head_dim_v; /* of one head */
+    else
+        j->s_rows = layout_stored_rows(b->layout, hp, j->rows);
+    j->s_cols = j->cols;
+    if (j->pick == PICK_LATENT_K) {
+        j->s_cols = j->rows; /* [nope + v][kv_lora], of which the first nope rows become columns */
+    } else if (j->transposed) {
+        j->s_cols = j->s_rows;
+        j->s_rows = j->cols;
+    }
+    j->work = b->fmt;
+    j->s_row_bytes = fmt_row_bytes(j->work, j->s_cols);
+    j->row_bytes = fmt_row_bytes(j->work, j->cols);
+}
+
+static bool is_view(const struct job *j)
+{
+    const struct bound *b = j->b;
+    bool together = j->pick == PICK_ALL || (j->outer == 1 && (j->pick == PICK_Q || j->pick == PICK_K ||
+                                                               j->pick == PICK_V || j->pick == PICK_FIRST ||
+                                                               j->pick == PICK_SECOND));
+    return together && !j->transposed && !(b->layout & (LAYOUT_PLUS_ONE | LAYOUT_EACH)) && b->t->codec == CODEC_PLAIN;
+}
+
+/* Stored row r of slice o, in the work format. */
+static void read_row(const struct job *j, int64_t o, int64_t r, void *dst)
+{
+    const struct bound *b = j->b;
+    const struct file_tensor *t = b->each ? b->each[o] : b->t;
+    const int64_t at = (b->each ? 0 : o * j->s_rows) + r;
+
+    if (j->work == t->fmt)
+        codec_row(t, at, j->s_cols, dst);
+    else /* F32 wanted, something else stored; codecs decode to plain types or blocks */
+        codec_row_f32(t, at, j->s_cols, dst);
+}
+
+static void gather_rows(const struct job *j, int64_t o, uint8_t *dst)
+{
+    for (int64_t r = 0; r < j->rows; r++)
+        read_row(j, o, stored_row(j->pick, j->hp, j->rows, r), dst + (size_t)r * j->row_bytes);
+}
+
+/* dst[r][c] = stored[c][pick(r)], through a decoded copy of the slice. */
+static void gather_transposed(const struct job *j, int64_t o, uint8_t *slice, uint8_t *dst)
+{
+    const size_t each = (size_t)fmt_traits[j->work].block_bytes;
+    const int64_t needed = j->cols < j->s_rows ? j->cols : j->s_rows;
+
+    for (int64_t r = 0; r < needed; r++)
+        read_row(j, o, r, slice + (size_t)r * j->s_row_bytes);
+    for (int64_t r = 0; r < j->rows; r++) {
+        const uint8_t *from = slice + (size_t)stored_row(j->pick, j->hp, j->rows, r) * each;
+        uint8_t *to = dst + (size_t)r * j->row_bytes;
+        for (int64_t c = 0; c < j->cols; c++, from += j->s_row_bytes, to += each)
+            memcpy(to, from, each);
+    }
+}
+
+static err copy_role(const struct job *j, void **out, struct why *why)
+{
+    err e;
+    const size_t slice_bytes = (size_t)j->rows * j->row_bytes;
+    uint8_t *made = mem_alloc((size_t)j->outer, slice_bytes), *slice = NULL;
+
+    if (!made)
+        FAIL(ERR_NOMEM, "%" PRId64 " x %zu bytes to bring tensor %s into order", j->outer, slice_bytes, j->b->t->name);
+    if (j->transposed) {
+        slice = mem_alloc((size_t)j->s_rows, j->s_row_bytes);
+        if (!slice)
+            FAIL(ERR_NOMEM, "%" PRId64 " x %zu bytes to transpose tensor %s", j->s_rows, j->s_row_bytes, j->b->t->name);
+    }
+    for (int64_t o = 0; o < j->outer; o++) {
+        if (j->transposed)
+            gather_transposed(j, o, slice, made + (size_t)o * slice_bytes);
+        else
+            gather_rows(j, o, made + (size_t)o * slice_bytes);
+    }
+    if (j->b->layout & LAYOUT_PLUS_ONE)
+        for (int64_t i = 0; i < j->outer * j->rows * j->cols; i++)
+            ((float *)(void *)made)[i] += 1.0f;
+    *out = made;
+    made = NULL;
+    e = ERR_OK;
+out:
+    free(slice);
+    free(made);
+    return e;
+}
+
+err bound_read(const struct bound *b, const struct hparams *hp, struct tensor_view *out, struct why *why)
+{
+    err e;
+    struct job j;
+    struct tensor_view v = { .name = b->t->name, .type_name = b->t->type_name, .fmt = b->fmt, .n_dims = b->n_dims };
+
+    if (b->fmt == FMT_COUNT)
+        FAIL(ERR_UNSUPPORTED, "tensor %s has type %s, which cannot be computed with; supported: %s", b->t->name,
+             b->t->type_name, fmt_names());
+    job_init(&j, b, hp);
+    for (int i = 0; i < 4; i++)
+        v.dims[i] = i < b->n_dims ? b->dims[i] : 1;
+    v.row_bytes = b->row_bytes;
+    v.bytes = (uint64_t)j.outer * (uint64_t)j.rows * j.row_bytes;
+    if (is_view(&j)) {
+        v.data = b->t->data + (size_t)stored_row(j.pick, hp, j.rows, 0) * j.row_bytes;
+    } else {
+        TRY(copy_role(&j, &v.owned, why));
+        v.data = v.owned;
+    }
+    *out = v;
+    e = ERR_OK;
+out:
+    return e;
+}

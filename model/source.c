@@ -1,0 +1,391 @@
+/* source.c - an opened model, whatever its files; see source.h.
+ *
+ * reader (one format) -> family -> hyper-parameters -> binding. What goes wrong
+ * after the reader is kept as a reason: such a source can still be looked at.
+ */
+#include "model/source.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <xxhash.h>
+
+#include "base/arena.h"
+#include "model/bind.h"
+#include "model/reader.h"
+
+struct source {
+    struct reader reader;
+    struct arena arena;
+    const struct arch_desc *arch; /* NULL: unknown */
+    struct hparams hp;
+    struct binding bind;
+    err not_runnable; /* ERR_OK: it is */
+    struct why why_not;
+    char hash[17];
+    char *base_name;
+};
+
+/* ---- opening ------------------------------------------------------------------------- */
+
+static err open_reader(const char *path, struct reader *out, struct why *why)
+{
+    struct stat st;
+
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return why_set(why, ERR_UNSUPPORTED, "%s: a directory; only GGUF files are read so far", path);
+    return reader_gguf_open(path, out, why);
+}
+
+static void hash_files(struct source *s)
+{
+    XXH3_state_t *state = XXH3_createState();
+
+    if (!state)
+        return; /* the hash stays empty: never equal to a real one */
+    XXH3_64bits_reset(state);
+    s->reader.type->hash(s->reader.ctx, state);
+    snprintf(s->hash, sizeof s->hash, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(state));
+    XXH3_freeState(state);
+}
+
+/* "/a/b/model.gguf" -> "model", "/a/b/dir/" -> "dir". */
+static char *name_of_path(const char *path)
+{
+    size_t end = strlen(path), start;
+
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    for (start = end; start > 0 && path[start - 1] != '/'; start--)
+        ;
+    if (end - start > 5 && memcmp(path + end - 5, ".gguf", 5) == 0)
+        end -= 5;
+    return strndup(path + start, end - start);
+}
+
+/* Longrope tables are tensors of the file (or made into such by its reader). */
+static err use_longrope(struct source *s, struct why *why)
+{
+    const struct bound *brief = &s->bind.model[W_ROPE_SHORT], *extended = &s->bind.model[W_ROPE_LONG];
+
+    if (!brief->spec && !extended->spec)
+        return ERR_OK;
+    if (!brief->spec || !extended->spec || brief->fmt != FMT_F32 || extended->fmt != FMT_F32 ||
+        (uintptr_t)brief->t->data % sizeof(float) || (uintptr_t)extended->t->data % sizeof(float))
+        return why_set(why, ERR_SHAPE, "%s: longrope needs both factor tables, in f32", s->reader.path);
+    s->hp.rope_scaling = ROPE_SCALING_LONGROPE;
+    s->hp.rope_short = (const float *)(const void *)brief->t->data;
+    s->hp.rope_long = (const float *)(const void *)extended->t->data;
+    return ERR_OK;
+}
+
+/* Everything that may fail for a model we could still look into. */
+static err make_runnable(struct source *s, struct why *why)
+{
+    err e;
+    struct reader *r = &s->reader;
+    const bool hf = r->type->names == NAMES_HF;
+
+    if (!r->family)
+        FAIL(ERR_FORMAT, "%s: does not say what family the model is of (%s)", r->path,
+             hf ? "config.json: model_type" : "general.architecture");
+    s->arch = hf ? arch_find_hf(r->family) : arch_find(r->family);
+    if (r->tensors.n == 0)
+        FAIL(ERR_NOTFOUND, "%s: holds no tensors, only a tokenizer", r->path);
+    if (!s->arch)
+        FAIL(ERR_UNSUPPORTED, "%s: family %.64s is not supported; supported: %s", r->path, r->family, arch_names());
+    TRY(hparams_read(&r->facts, s->arch, (int)bind_vocab(&r->tensors, r->type->names, s->arch), &s->hp, why));
+    TRY(bind_tensors(&r->tensors, r->type->names, s->arch, &s->hp, r->path, &s->arena, &s->bind, why));
+    TRY(use_longrope(s, why));
+out:
+    return e;
+}
+
+err source_open_any(const char *path, struct source **out, struct why *why)
+{
+    err e;
+    struct source *s = calloc(1, sizeof *s);
+
+    if (!s)
+        return why_set(why, ERR_NOMEM, "%s: no memory", path);
+    arena_init(&s->arena, 0);
+    TRY(open_reader(path, &s->reader, why));
+    s->base_name = name_of_path(path);
+    if (!s->base_name)
+        FAIL(ERR_NOMEM, "%s: no memory", path);
+    hash_files(s);
+    s->not_runnable = make_runnable(s, &s->why_not);
+    *out = s;
+    s = NULL;
+out:
+    source_close(s);
+    return e;
+}
+
+err source_open(const char *path, struct source **out, struct why *why)
+{
+    err e;
+    struct source *s;
+
+    TRY(source_open_any(path, &s, why));
+    e = source_runnable(s, why);
+    if (e)
+        source_close(s);
+    else
+        *out = s;
+out:
+    return e;
+}
+
+err source_runnable(const struct source *s, struct why *why)
+{
+    if (s->not_runnable && why)
+        *why = s->why_not;
+    return s->not_runnable;
+}
+
+void source_close(struct source *s)
+{
+    if (!s)
+        return;
+    reader_close(&s->reader);
+    arena_fini(&s->arena);
+    free(s->base_name);
+    free(s);
+}
+
+/* ---- facts ---------------------------------------------------------------------------- */
+
+const struct arch_desc *source_arch(const struct source *s)
+{
+    return s->arch;
+}
+
+const struct hparams *source_hparams(const struct source *s)
+{
+    return &s->hp;
+}
+
+const char *source_name(const struct source *s)
+{
+    return s->reader.name ? s->reader.name : s->base_name;
+}
+
+const char *source_hash(const struct source *s)
+{
+    return s->hash;
+}
+
+const char *source_chat_template(const struct source *s)
+{
+    return s->reader.chat_template;
+}
+
+err source_tokenizer(const struct source *s, struct tokenizer **out, struct why *why)
+{
+    return s->reader.type->tokenizer(s->reader.ctx, out, why);
+}
+
+uint64_t source_file_bytes(const struct source *s)
+{
+    return s->reader.file_bytes;
+}
+
+uint64_t source_parameters(const struct source *s)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < s->reader.tensors.n; i++)
+        n += (uint64_t)file_tensor_elements(&s->reader.tensors.t[i]);
+    return n;
+}
+
+/* ---- tensors --------------------------------------------------------------------------- */
+
+err source_tensor(const struct source *s, enum weight_role role, int layer, struct tensor_view *out, struct why *why)
+{
+    const struct bound *b = binding_at(&s->bind, role, layer);
+
+    if (!b->spec && role == W_HEAD)
+        b = binding_at(&s->bind, W_EMBD, layer); /* tied */
+    if (!b->spec)
+        return ERR_NOTFOUND;
+    return bound_read(b, &s->hp, out, why);
+}
+
+static void view_of(const struct file_tensor *t, struct tensor_view *out)
+{
+    *out = (struct tensor_view){ .name = t->name, .type_name = t->type_name, .n_dims = t->n_dims, .data = t->data,
+                                 .fmt = t->codec == CODEC_PLAIN ? t->fmt : FMT_COUNT,
+                                 .row_bytes = t->row_bytes, .bytes = t->bytes };
+    memcpy(out->dims, t->dims, sizeof out->dims);
+}
+
+err source_tensor_named(const struct source *s, const char *name, struct tensor_view *out, struct why *why)
+{
+    const struct file_tensor *t = catalog_find(&s->reader.tensors, name);
+
+    if (!t)
+        return why_set(why, ERR_NOTFOUND, "%s: no tensor is called %.128s", s->reader.path, name);
+    view_of(t, out);
+    return ERR_OK;
+}
+
+int source_n_tensors(const struct source *s)
+{
+    return (int)s->reader.tensors.n;
+}
+
+void source_tensor_at(const struct source *s, int i, struct tensor_view *out)
+{
+    view_of(&s->reader.tensors.t[i], out);
+}
+
+/* ---- bytes ------------------------------------------------------------------------------- */
+
+/* What a role takes once it is packed; types without kernels count as they lie. */
+static uint64_t role_bytes(const struct bound *b)
+{
+    uint64_t outer = 1;
+    const int n = b->n_dims;
+
+    if (!b->spec)
+        return 0;
+    if (weight_kind(b->spec->role) == WEIGHT_VECTOR) {
+        for (int i = 0; i < n; i++)
+            outer *= (uint64_t)b->dims[i];
+        return outer * sizeof(float);
+    }
+    if (b->fmt == FMT_COUNT)
+        return b->t->bytes;
+    for (int i = 0; i < n - 2; i++)
+        outer *= (uint64_t)b->dims[i];
+    int rows = n >= 2 ? (int)b->dims[n - 2] : 1;
+    return outer * (uint64_t)pack_groups(rows) * pack_group_bytes(b->fmt, (int)b->dims[n - 1]);
+}
+
+uint64_t source_layer_bytes(const struct source *s, int layer)
+{
+    uint64_t sum = 0;
+
+    for (int role = 0; role < W_COUNT; role++)
+        if (weight_is_layer((enum weight_role)role))
+            sum += role_bytes(binding_at(&s->bind, (enum weight_role)role, layer));
+    return sum;
+}
+
+uint64_t source_embed_bytes(const struct source *s)
+{
+    static const enum weight_role roles[] = { W_EMBD, W_EMBD_NORM, W_EMBD_NORM_B, W_POS_EMBD, W_TYPE_EMBD };
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++)
+        sum += role_bytes(&s->bind.model[roles[i]]);
+    return sum;
+}
+
+uint64_t source_head_bytes(const struct source *s)
+{
+    const struct bound *m = s->bind.model;
+
+    return role_bytes(&m[W_HEAD_NORM]) + role_bytes(&m[W_HEAD_NORM_B]) + role_bytes(&m[W_HEAD_B]) +
+           role_bytes(m[W_HEAD].spec ? &m[W_HEAD] : &m[W_EMBD]);
+}
+
+/* ---- describing ---------------------------------------------------------------------------- */
+
+struct fact_out {
+    struct buf *out;
+    bool json, first;
+};
+
+static void put_key(struct fact_out *f, const char *key)
+{
+    if (f->json) {
+        buf_puts(f->out, f->first ? "" : ",");
+        buf_put_json(f->out, key, strlen(key), true);
+        buf_putc(f->out, ':');
+    } else {
+        buf_printf(f->out, "%-18s", key);
+    }
+    f->first = false;
+}
+
+static void put_text(struct fact_out *f, const char *key, const char *text)
+{
+    put_key(f, key);
+    if (f->json)
+        buf_put_json(f->out, text, strlen(text), true);
+    else
+        buf_printf(f->out, "%s\n", text);
+}
+
+static void put_count(struct fact_out *f, const char *key, uint64_t n)
+{
+    put_key(f, key);
+    buf_printf(f->out, f->json ? "%" PRIu64 : "%" PRIu64 "\n", n);
+}
+
+/* "Q4_K 120, F32 33": how many tensors of each type, in order of appearance. */
+static void put_types(struct fact_out *f, const struct source *s)
+{
+    const struct catalog *c = &s->reader.tensors;
+    struct buf text;
+
+    buf_init(&text);
+    for (size_t i = 0; i < c->n; i++) {
+        size_t n = 0;
+        bool seen = false;
+        for (size_t k = 0; k < i && !seen; k++)
+            seen = strcmp(c->t[k].type_name, c->t[i].type_name) == 0;
+        if (seen)
+            continue;
+        for (size_t k = i; k < c->n; k++)
+            n += strcmp(c->t[k].type_name, c->t[i].type_name) == 0;
+        buf_printf(&text, "%s%s %zu", text.len ? ", " : "", c->t[i].type_name, n);
+    }
+    put_text(f, "types", text.len ? text.data : "");
+    buf_fini(&text);
+}
+
+static void put_shape(struct fact_out *f, const struct hparams *hp)
+{
+    put_count(f, "layers", (uint64_t)hp->n_layer);
+    put_count(f, "embedding", (uint64_t)hp->n_embd);
+    put_count(f, "feed_forward", (uint64_t)hp->n_ff);
+    put_count(f, "heads", (uint64_t)hp->n_head);
+    put_count(f, "kv_heads", (uint64_t)hp->n_head_kv);
+    put_count(f, "head_dim", (uint64_t)hp->head_dim_k);
+    put_count(f, "vocabulary", (uint64_t)hp->n_vocab);
+    put_count(f, "context", (uint64_t)hp->n_ctx_train);
+    if (hp->window)
+        put_count(f, "window", (uint64_t)hp->window);
+    if (hp->n_expert) {
+        put_count(f, "experts", (uint64_t)hp->n_expert);
+        put_count(f, "experts_a_token", (uint64_t)hp->n_expert_used);
+    }
+}
+
+void source_describe(const struct source *s, bool json, struct buf *out)
+{
+    struct fact_out f = { .out = out, .json = json, .first = true };
+
+    if (json)
+        buf_putc(out, '{');
+    put_text(&f, "name", source_name(s));
+    put_text(&f, "format", s->reader.type->name);
+    put_text(&f, "family", s->reader.family ? s->reader.family : "unknown");
+    put_count(&f, "file_bytes", s->reader.file_bytes);
+    put_count(&f, "tensors", s->reader.tensors.n);
+    put_count(&f, "parameters", source_parameters(s));
+    put_types(&f, s);
+    if (!s->not_runnable)
+        put_shape(&f, &s->hp);
+    put_text(&f, "chat_template", s->reader.chat_template ? "yes" : "no");
+    put_text(&f, "hash", s->hash);
+    put_text(&f, "runnable", s->not_runnable ? s->why_not.text : "yes");
+    if (json)
+        buf_puts(out, "}\n");
+}
