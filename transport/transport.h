@@ -8,7 +8,10 @@
  *
  * Buffers: fixed at transport_start(), 64-byte aligned, max_bytes long each. A
  * buffer got for sending belongs to the transport from send until it is sent; a
- * received one belongs to the caller until released.
+ * received one belongs to the caller until released. Four receive buffers a
+ * source: a caller that keeps two unreleased still hears everything at once; one
+ * that keeps four stops that source (its sender then runs out of buffers), and
+ * no other source.
  *
  * Threads: one owner thread per transport calls everything here.
  * Cost: alpha + n * beta; figures in docs/transport.md.
@@ -39,6 +42,7 @@ int transport_rank(const struct transport *t);
 int transport_size(const struct transport *t);
 
 /* Allocates buffers and posts receives (two per source, always re-posted at once).
+ * Once per transport, before anything below.
  * from: [n_from] ranks this one hears from. max_bytes: the longest message. */
 MUST_CHECK err transport_start(struct transport *t, const int *from, int n_from, size_t max_bytes,
                                int n_send_bufs, struct why *why);
@@ -49,6 +53,7 @@ struct tbuf *transport_buf(struct transport *t);
 MUST_CHECK err transport_send(struct transport *t, int to, struct tbuf *buf, struct why *why);
 /* ERR_OK: *ev is set. ERR_AGAIN: nothing now. ERR_PEER: the plane is broken; end the epoch. */
 MUST_CHECK err transport_poll(struct transport *t, struct transport_event *ev, struct why *why);
+/* Gives back a received buffer, or one got for sending that was not sent. */
 void transport_release(struct transport *t, struct tbuf *buf);
 /* Sends that have not completed. */
 int transport_unsent(const struct transport *t);
@@ -84,10 +89,10 @@ enum fault_kind { FAULT_DROP, FAULT_DELAY, FAULT_CORRUPT, FAULT_DUPLICATE, FAULT
 struct fault_rule {
     enum fault_kind kind;
     int to;            /* -1: any */
-    unsigned every;    /* each n-th message sent; CUT: from the n-th on */
+    unsigned every;    /* each n-th message sent (0: every one); CUT: from the n-th on */
     unsigned delay_ms;
 };
-/* Wraps (and owns) inner. */
+/* Wraps inner and, on success, owns it. Rules are copied; all that fire apply. */
 MUST_CHECK err transport_fault_open(struct transport *inner, const struct fault_rule *rules, int n,
                                     struct transport **out, struct why *why);
 
