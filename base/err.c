@@ -11,7 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-err why_set(struct why *why, err code, const char *fmt, ...)
+/* In brackets, so that the macros of these names do not apply. */
+err(why_set)(struct why *why, err code, const char *fmt, ...)
 {
     if (!why)
         return code;
@@ -26,7 +27,7 @@ err why_set(struct why *why, err code, const char *fmt, ...)
     return code;
 }
 
-err why_prefix(struct why *why, err code, const char *fmt, ...)
+err(why_prefix)(struct why *why, err code, const char *fmt, ...)
 {
     if (!why)
         return code;

@@ -48,6 +48,17 @@ err why_set(struct why *why, err code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Puts "prefix: " in front of a reason already there and returns `code`. */
 err why_prefix(struct why *why, err code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
+/* The compiler cannot look into these two, so it would have to assume that
+ * `return why_set(why, ERR_IO, ...)` may return 0 with its outputs unset. The
+ * wrappers let it see that the result is `code` (which they evaluate twice). */
+static inline err why_code(err code, err same)
+{
+    (void)same;
+    return code;
+}
+#define why_set(why, code, ...) why_code((code), (why_set)((why), (code), __VA_ARGS__))
+#define why_prefix(why, code, ...) why_code((code), (why_prefix)((why), (code), __VA_ARGS__))
+
 /* "NOMEM"; static storage. */
 const char *err_name(err e);
 
@@ -60,10 +71,11 @@ const char *err_text(err e);
         if ((e = (call)) != ERR_OK)      \
             goto out;                    \
     } while (0)
-#define FAIL(code, ...)                        \
-    do {                                       \
-        e = why_set(why, (code), __VA_ARGS__); \
-        goto out;                              \
+#define FAIL(code, ...)                 \
+    do {                                \
+        e = (code);                     \
+        why_set(why, e, __VA_ARGS__);   \
+        goto out;                       \
     } while (0)
 
 #endif

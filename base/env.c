@@ -1,0 +1,19 @@
+/* env.c - see env.h. */
+#include "base/env.h"
+
+#include <stdlib.h>
+
+const char *env_get(const char *name)
+{
+    return getenv(name);
+}
+
+long env_get_long(const char *name, long otherwise)
+{
+    const char *text = env_get(name);
+    if (!text || !*text)
+        return otherwise;
+    char *end;
+    long value = strtol(text, &end, 10);
+    return *end ? otherwise : value;
+}
