@@ -219,7 +219,7 @@ out:
 }
 
 /* One event of the control plane. *plan: set when the plan came (caller frees). */
-static err on_control(struct rank *r, struct control_event *ev, Cordee__Envelope **plan, struct why *why)
+static err on_control(struct control_event *ev, Cordee__Envelope **plan, struct why *why)
 {
     Cordee__Envelope *env = NULL;
     err e;
@@ -251,7 +251,7 @@ static err wait_for_plan(struct rank *r, Cordee__Envelope **plan, struct why *wh
             return why_set(why, ERR_TIMEOUT, "no plan from rank 0 within %u ms", r->o->plan_ms);
         if (control_poll(r->hub, &ev) == ERR_AGAIN)
             sleep_us(IDLE_SLEEP_US);
-        else if ((e = on_control(r, &ev, plan, why)))
+        else if ((e = on_control(&ev, plan, why)))
             return e;
     }
     return ERR_OK;
@@ -267,7 +267,7 @@ static err serve_steps(struct rank *r, struct why *why)
         if ((e = worker_turn(r->worker, &busy, why)))
             return e == ERR_CANCELLED ? ERR_OK : e;
         while (control_poll(r->hub, &ev) != ERR_AGAIN)
-            if ((e = on_control(r, &ev, NULL, why)))
+            if ((e = on_control(&ev, NULL, why)))
                 return e;
         if (now_ms() - r->stats_at_ms > STATS_EVERY_MS && (e = send_stats(r, false, why)))
             return e;
