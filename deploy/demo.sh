@@ -16,10 +16,13 @@ stop() { # asks serve to end; its exit code is ours
     local pid=$serve
     serve=
     kill -TERM "$pid" 2>/dev/null || true
-    (sleep 20 && kill -KILL "$pid" 2>/dev/null) &
-    local guard=$! status=0
+    for _ in $(seq 200); do
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -KILL "$pid" 2>/dev/null || true # only if 20 s were not enough
+    local status=0
     wait "$pid" || status=$?
-    kill "$guard" 2>/dev/null || true
     return $status
 }
 trap 'stop || true' EXIT
@@ -32,7 +35,7 @@ give_up() {
 
 for _ in $(seq 600); do # a minute: a cold disk has to give up the weights first
     kill -0 "$serve" 2>/dev/null || give_up "serve ended"
-    if curl -sf -o /dev/null --max-time 2 "$url/health"; then ready=1 && break; fi
+    if curl --noproxy '*' -sf -o /dev/null --max-time 2 "$url/health"; then ready=1 && break; fi
     sleep 0.1
 done
 [ -n "${ready:-}" ] || give_up "not ready after a minute"
@@ -40,12 +43,13 @@ done
 prompt='The three most important things to know about mountaineering are'
 echo "== POST /v1/completions, stream"
 printf '%s' "$prompt"
-curl -sfN --max-time 120 "$url/v1/completions" -H 'Content-Type: application/json' -d '{
+begun=$(date +%s.%N)
+curl --noproxy '*' -sfN --max-time 120 "$url/v1/completions" -H 'Content-Type: application/json' -d '{
     "prompt": "'"$prompt"'", "max_tokens": 64, "temperature": 0, "seed": 1, "stream": true,
-    "stream_options": {"include_usage": true}}' | python3 deploy/demo_report.py stream ||
+    "stream_options": {"include_usage": true}}' | python3 deploy/demo_report.py stream "$begun" ||
     give_up "no completion"
 echo "== report"
-curl -sf --max-time 10 "$url/stats" >.cache/demo-stats.json || echo '{}' >.cache/demo-stats.json
+curl --noproxy '*' -sf --max-time 10 "$url/stats" >.cache/demo-stats.json || echo '{}' >.cache/demo-stats.json
 python3 deploy/demo_report.py processes "$serve" .cache/demo-stats.json
 
 status=0

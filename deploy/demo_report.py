@@ -1,6 +1,7 @@
 """demo_report.py - the printing half of demo.sh; standard library only.
 
-  stream               reads server-sent events on stdin, prints text as it comes
+  stream BEGUN         reads server-sent events on stdin, prints text as it comes;
+                       BEGUN is the Unix time of the request
   processes PID STATS  prints what the server and its ranks use
 """
 import json
@@ -10,8 +11,7 @@ import sys
 import time
 
 
-def stream():
-    start = time.monotonic()
+def stream(begun):
     first, n_chunks, usage, finished = None, 0, {}, False
     for line in sys.stdin:
         if not line.startswith("data:"):
@@ -27,19 +27,19 @@ def stream():
         usage = event.get("usage") or usage
         for choice in event.get("choices", []):
             if choice.get("text"):
-                now = time.monotonic()
+                now = time.time()
                 first = first or now
                 n_chunks += 1
                 sys.stdout.write(choice["text"])
                 sys.stdout.flush()
-    end = time.monotonic()
+    end = time.time()
     if not finished or first is None:
         print("\ndemo: the stream broke off", file=sys.stderr)
         return 1
     tokens = usage.get("completion_tokens", n_chunks)
     rate = f"{(tokens - 1) / (end - first):.1f}" if tokens > 1 and end > first else "-"
     print(f"\n== {usage.get('prompt_tokens', '?')} prompt tokens, first text after "
-          f"{(first - start) * 1e3:.0f} ms, {tokens} tokens at {rate} tokens/s")
+          f"{(first - begun) * 1e3:.0f} ms, {tokens} tokens at {rate} tokens/s")
     return 0
 
 
@@ -106,8 +106,8 @@ def processes(pid, stats_path):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["stream"]:
-        sys.exit(stream())
+    if sys.argv[1:2] == ["stream"] and len(sys.argv) == 3:
+        sys.exit(stream(float(sys.argv[2])))
     if sys.argv[1:2] == ["processes"] and len(sys.argv) == 4:
         sys.exit(processes(int(sys.argv[2]), sys.argv[3]))
     sys.exit(__doc__)
