@@ -90,38 +90,27 @@ int64_t bind_vocab(const struct catalog *c, enum name_style style, const struct 
 
 /* ---- shapes ------------------------------------------------------------------------ */
 
-int64_t layout_stored_rows(unsigned layout, const struct hparams *hp, int64_t role_rows)
+int64_t layout_stored_rows(unsigned layout, int64_t role_rows)
 {
     switch (layout & PICK_MASK) {
-    case PICK_Q: case PICK_K: case PICK_V:
-    case PICK_GROUP_Q: case PICK_GROUP_K: case PICK_GROUP_V:
-        return dim_value(hp, DIM_QKV);
-    case PICK_FIRST: case PICK_SECOND: case PICK_EVEN: case PICK_ODD:
+    case PICK_EVEN: case PICK_ODD:
         return 2 * role_rows;
-    case PICK_LATENT_K: case PICK_LATENT_V:
-        return dim_value(hp, DIM_KV_B);
     default:
         return role_rows;
     }
 }
 
 /* The shape that the stored tensor must have, slowest first. */
-static int stored_shape(const struct bound *b, const struct hparams *hp, int64_t out[4])
+static int stored_shape(const struct bound *b, int64_t out[4])
 {
     const bool vector = weight_kind(b->spec->role) == WEIGHT_VECTOR;
-    const unsigned pick = b->layout & PICK_MASK;
     int n = 0, skip = b->layout & LAYOUT_EACH ? 1 : 0;
 
-    if (pick == PICK_LATENT_K || pick == PICK_LATENT_V) {
-        out[0] = dim_value(hp, DIM_KV_B);
-        out[1] = hp->kv_lora;
-        return 2;
-    }
     for (int i = skip; i < b->n_dims; i++)
         out[n++] = b->dims[i];
     int rows = vector || n < 2 ? n - 1 : n - 2;
     if (rows >= 0)
-        out[rows] = layout_stored_rows(b->layout, hp, out[rows]);
+        out[rows] = layout_stored_rows(b->layout, out[rows]);
     if ((b->layout & LAYOUT_TRANSPOSED) && n >= 2) {
         int64_t t = out[n - 1];
         out[n - 1] = out[n - 2];
@@ -145,7 +134,7 @@ static err check_shape(const struct binder *b, const struct bound *d, const stru
     struct file_tensor wanted = { 0 };
     char have[96], want[96];
 
-    wanted.n_dims = stored_shape(d, b->hp, wanted.dims);
+    wanted.n_dims = stored_shape(d, wanted.dims);
     if (same_shape(wanted.dims, wanted.n_dims, t->dims, t->n_dims))
         return ERR_OK;
     file_tensor_shape(t, have);
@@ -170,8 +159,7 @@ static enum fmt bound_fmt(const struct bound *d)
         return FMT_COUNT;
     if (d->layout & LAYOUT_PLUS_ONE)
         return FMT_F32;
-    bool transposed = (d->layout & LAYOUT_TRANSPOSED) || (d->layout & PICK_MASK) == PICK_LATENT_K;
-    return transposed && !is_plain(f) ? FMT_F32 : f;
+    return (d->layout & LAYOUT_TRANSPOSED) && !is_plain(f) ? FMT_F32 : f;
 }
 
 static err bind_each(struct binder *b, struct bound *d, const char *pattern, int layer, struct why *why)

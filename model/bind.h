@@ -55,7 +55,7 @@ static inline const struct bound *binding_at(const struct binding *b, enum weigh
 MUST_CHECK err bound_read(const struct bound *b, const struct hparams *hp, struct tensor_view *out,
                           struct why *why);
 
-/* Rows and columns that the file must hold for `role_rows` x `cols` of the role. */
-int64_t layout_stored_rows(unsigned layout, const struct hparams *hp, int64_t role_rows);
+/* Rows that the file must hold for role_rows of the role. */
+int64_t layout_stored_rows(unsigned layout, int64_t role_rows);
 
 #endif

@@ -18,11 +18,10 @@
 /* What a tensor is for. MATRIX roles are multiplied with (packed), VECTOR roles
  * are added, scaled or normalised with (kept as f32).
  *
- * There is one role a product: where a file fuses several (QKV, gate and up), each
- * role is bound to its own rows of the tensor, so nothing above knows of fusion.
- * Latent attention is always given in its absorbed form:
- * K_B_PROJ [n_head][kv_lora][qk_nope] takes a query into the latent space,
- * V_B_PROJ [n_head][head_dim_v][kv_lora] takes a sum of latents out of it. */
+ * Fused roles hold their parts one after the other: QKV [Q | K | V] and GATE_UP
+ * [gate | up] by rows. KV_B holds per head qk_nope rows for K, then head_dim_v for
+ * V; a file has it or the two absorbed forms K_B_PROJ [n_head][kv_lora][qk_nope]
+ * and V_B_PROJ [n_head][head_dim_v][kv_lora]. */
 #define WEIGHT_ROLES(X)                                                             \
     /* whole model */                                                               \
     X(EMBD, MATRIX) X(EMBD_NORM, VECTOR) X(EMBD_NORM_B, VECTOR)                     \
@@ -32,20 +31,21 @@
     /* attention, per layer */                                                      \
     X(ATTN_NORM, VECTOR) X(ATTN_NORM_B, VECTOR) X(ATTN_NORM2, VECTOR)               \
     X(ATTN_NORM2_B, VECTOR)                                                         \
+    X(QKV, MATRIX) X(QKV_B, VECTOR)                                                 \
     X(Q, MATRIX) X(K, MATRIX) X(V, MATRIX) X(Q_B, VECTOR) X(K_B, VECTOR)            \
     X(V_B, VECTOR) X(Q_NORM, VECTOR) X(Q_NORM_B, VECTOR) X(K_NORM, VECTOR)          \
     X(K_NORM_B, VECTOR) X(O, MATRIX) X(O_B, VECTOR) X(SINKS, VECTOR)                \
     X(ATTN_POST_NORM, VECTOR) X(ATTN_POST_NORM_B, VECTOR)                           \
     /* latent attention */                                                          \
     X(Q_A, MATRIX) X(Q_A_NORM, VECTOR) X(Q_B_PROJ, MATRIX) X(KV_A, MATRIX)          \
-    X(KV_A_NORM, VECTOR) X(K_B_PROJ, MATRIX) X(V_B_PROJ, MATRIX)                    \
+    X(KV_A_NORM, VECTOR) X(KV_B, MATRIX) X(K_B_PROJ, MATRIX) X(V_B_PROJ, MATRIX)    \
     /* feed forward, per layer */                                                   \
     X(FFN_NORM, VECTOR) X(FFN_NORM_B, VECTOR) X(GATE, MATRIX) X(UP, MATRIX)         \
-    X(DOWN, MATRIX) X(GATE_B, VECTOR) X(UP_B, VECTOR)                               \
+    X(GATE_UP, MATRIX) X(DOWN, MATRIX) X(GATE_B, VECTOR) X(UP_B, VECTOR)            \
     X(DOWN_B, VECTOR) X(FFN_POST_NORM, VECTOR) X(FFN_POST_NORM_B, VECTOR)           \
     /* experts, per layer: matrices stacked [n_expert][rows][cols] */               \
     X(ROUTER, MATRIX) X(ROUTER_B, VECTOR) X(ROUTER_BIAS, VECTOR)                    \
-    X(GATE_EXPS, MATRIX) X(UP_EXPS, MATRIX)                                         \
+    X(GATE_EXPS, MATRIX) X(UP_EXPS, MATRIX) X(GATE_UP_EXPS, MATRIX)                 \
     X(DOWN_EXPS, MATRIX) X(GATE_EXPS_B, VECTOR) X(UP_EXPS_B, VECTOR)                \
     X(DOWN_EXPS_B, VECTOR)                                                          \
     X(GATE_SHEXP, MATRIX) X(UP_SHEXP, MATRIX) X(DOWN_SHEXP, MATRIX)                 \
@@ -89,16 +89,12 @@ enum need {
     TIED_TO_EMBD, /* W_HEAD: if absent, the embedding is used */
 };
 
-/* Which rows of the file's tensor are the role's, and what is done to them; 0:
- * the tensor is the role. One of PICK_* and any of the flags. Rows that lie
- * together are a view; everything else is copied into order by repack.c. */
+/* How the file's tensor becomes the role; 0: it is the role, and stays a view of
+ * the file. One of PICK_* and any of the flags: copied into order by repack.c. */
 enum layout {
     PICK_ALL,
-    PICK_Q, PICK_K, PICK_V,             /* fused [Q | K | V] */
-    PICK_GROUP_Q, PICK_GROUP_K, PICK_GROUP_V, /* fused, per KV head: its queries, then K, then V */
-    PICK_FIRST, PICK_SECOND,            /* halves (gate | up) */
-    PICK_EVEN, PICK_ODD,                /* interleaved (gate, up, gate, up ...) */
-    PICK_LATENT_K, PICK_LATENT_V,       /* kv_b: per head qk_nope rows for K, head_dim_v for V; K is transposed */
+    PICK_GROUPED,          /* QKV stored per KV head: its queries, then its K, then its V */
+    PICK_EVEN, PICK_ODD,   /* interleaved (gate, up, gate, up ...) */
     PICK_MASK = 15,
     LAYOUT_TRANSPOSED = 16, /* the file has [in][out] (Conv1D); applies before the pick */
     LAYOUT_PLUS_ONE = 32,   /* the norm's gain is 1 + weight */

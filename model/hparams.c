@@ -17,7 +17,7 @@
 #define MAX_VOCAB (1 << 22)
 #define MAX_CONTEXT (1 << 27)
 
-float yarn_mscale(float factor, float mscale)
+float hparams_yarn_mscale(float factor, float mscale)
 {
     return factor <= 1 ? 1.0f : 0.1f * mscale * logf(factor) + 1.0f;
 }
@@ -80,33 +80,19 @@ static void scaling_yarn(struct facts *f, struct hparams *hp, const char *base)
 {
     const bool gguf = f->gguf != NULL;
     char key[96];
-    float factor = hp->rope_factor;
 
 #define KEY(name) (snprintf(key, sizeof key, "%s.%s", base, name), key)
     hp->yarn_beta_fast = (float)fact_real_or(f, KEY(gguf ? "yarn_beta_fast" : "beta_fast"), 32);
     hp->yarn_beta_slow = (float)fact_real_or(f, KEY(gguf ? "yarn_beta_slow" : "beta_slow"), 1);
     hp->yarn_truncate = fact_bool_or(f, KEY("truncate"), true);
     if (gguf) {
-        hp->rope_attn_factor = (float)fact_real_or(f, KEY("attn_factor"), 1) * yarn_mscale(factor, 1);
-        return;
+        hp->yarn_attn_factor = (float)fact_real_or(f, KEY("attn_factor"), 1) * hparams_yarn_mscale(hp->rope_factor, 1);
+    } else {
+        hp->yarn_mscale = (float)fact_real_or(f, KEY("mscale"), 0);
+        hp->yarn_mscale_all_dim = (float)fact_real_or(f, KEY("mscale_all_dim"), 0);
+        hp->yarn_attn_factor = (float)fact_real_or(f, KEY("attention_factor"), 0);
     }
-    float mscale = (float)fact_real_or(f, KEY("mscale"), 0), all = (float)fact_real_or(f, KEY("mscale_all_dim"), 0);
-    float rule = mscale && all ? yarn_mscale(factor, mscale) / yarn_mscale(factor, all) : yarn_mscale(factor, 1);
-    hp->rope_attn_factor = (float)fact_real_or(f, KEY("attention_factor"), rule);
 #undef KEY
-}
-
-static void scaling_longrope(struct facts *f, struct hparams *hp, const char *base)
-{
-    char key[96];
-    float ratio;
-
-    if (hp->rope_ctx_orig <= 1 || f->e)
-        return;
-    ratio = (float)hp->n_ctx_train / (float)hp->rope_ctx_orig;
-    hp->rope_attn_factor = ratio <= 1 ? 1 : sqrtf(1 + logf(ratio) / logf((float)hp->rope_ctx_orig));
-    snprintf(key, sizeof key, "%s.%s", base, f->gguf ? "attn_factor" : "attention_factor");
-    hp->rope_attn_factor = (float)fact_real_or(f, key, hp->rope_attn_factor);
 }
 
 void hparams_rope_scaling(struct facts *f, struct hparams *hp)
@@ -146,7 +132,8 @@ void hparams_rope_scaling(struct facts *f, struct hparams *hp)
     if (hp->rope_scaling == ROPE_SCALING_YARN)
         scaling_yarn(f, hp, base);
     if (hp->rope_scaling == ROPE_SCALING_LONGROPE)
-        scaling_longrope(f, hp, base);
+        hp->longrope_short_mscale = hp->longrope_long_mscale =
+            (float)fact_real_or(f, KEY(f->gguf ? "attn_factor" : "attention_factor"), 0);
     if (hp->rope_scaling != ROPE_SCALING_NONE && !(hp->rope_factor > 0))
         fact_fail(f, ERR_FORMAT, "%s is %g", KEY("factor"), (double)hp->rope_factor);
 #undef KEY
@@ -313,7 +300,7 @@ static void hparams_check(struct facts *f, const struct hparams *hp)
 err hparams_read(struct facts *f, const struct arch_desc *arch, int n_vocab, struct hparams *out, struct why *why)
 {
     err e;
-    struct hparams hp = { .n_vocab = n_vocab, .moe_weight_scale = 1, .rope_attn_factor = 1 };
+    struct hparams hp = { .n_vocab = n_vocab, .moe_weight_scale = 1 };
     const bool gguf = f->gguf != NULL;
     void (*own)(struct facts *, struct hparams *) = gguf ? arch->hparams_gguf : arch->hparams_hf;
 

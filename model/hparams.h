@@ -40,11 +40,12 @@ struct hparams {
     float rope_factor, rope_low_freq, rope_high_freq; /* llama3: factor, low/high_freq_factor */
     int rope_ctx_orig;
     float yarn_beta_fast, yarn_beta_slow;
-    float rope_attn_factor; /* cos and sin are multiplied by it (YaRN, longrope); 1 = none. Final: the
-                               mscale rules of each family are already in it and in attn_scale */
+    float yarn_attn_factor; /* multiplies cos and sin; 0: by the rule, from the mscales or the factor */
+    float yarn_mscale, yarn_mscale_all_dim;
     bool yarn_truncate;
     const float *rope_short, *rope_long; /* [n_rot/2] longrope divisors, owned by the source; NULL otherwise.
                                             long ones apply once a sequence passes rope_ctx_orig */
+    float longrope_short_mscale, longrope_long_mscale; /* multiply cos and sin; 0: by the rule */
     float alibi_max_bias; /* > 0: ALiBi (8) */
 
     /* attention */
@@ -104,6 +105,6 @@ void hparams_dense_lead(struct hparams *hp, int n);
 /* HF's rope_scaling / rope_parameters object and GGUF's rope.scaling.* keys, without longrope tables. */
 void hparams_rope_scaling(struct facts *f, struct hparams *hp);
 /* 0.1 * mscale * ln(factor) + 1, the YaRN rule; 1 for factor <= 1. */
-float yarn_mscale(float factor, float mscale);
+float hparams_yarn_mscale(float factor, float mscale);
 
 #endif

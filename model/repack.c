@@ -23,22 +23,25 @@ void tensor_view_fini(struct tensor_view *v)
     v->data = NULL;
 }
 
-/* Row of the stored matrix that holds row r of the role (which has n rows). */
-static int64_t stored_row(unsigned pick, const struct hparams *hp, int64_t n, int64_t r)
+/* Row of a grouped QKV matrix that holds row r of [Q | K | V]. */
+static int64_t grouped_row(const struct hparams *hp, int64_t r)
 {
     const int64_t hd = hp->head_dim_k, group = hp->n_head / hp->n_head_kv;
-    const int64_t head = r / hd, d = r % hd;
+    const int64_t q = dim_value(hp, DIM_Q), k = dim_value(hp, DIM_K);
+    const int64_t head = (r < q ? r : r < q + k ? r - q : r - q - k) / hd; /* among its kind */
 
+    if (r < q)
+        return (head / group * (group + 2) + head % group) * hd + r % hd;
+    return (head * (group + 2) + group + (r >= q + k)) * hd + r % hd;
+}
+
+/* Row of the stored matrix that holds row r of the role. */
+static int64_t stored_row(unsigned pick, const struct hparams *hp, int64_t r)
+{
     switch (pick) {
-    case PICK_K: return dim_value(hp, DIM_Q) + r;
-    case PICK_V: return dim_value(hp, DIM_Q) + dim_value(hp, DIM_K) + r;
-    case PICK_SECOND: return n + r;
+    case PICK_GROUPED: return grouped_row(hp, r);
     case PICK_EVEN: return 2 * r;
     case PICK_ODD: return 2 * r + 1;
-    case PICK_GROUP_Q: return (head / group * (group + 2) + head % group) * hd + d;
-    case PICK_GROUP_K: return (head * (group + 2) + group) * hd + d;
-    case PICK_GROUP_V: return (head * (group + 2) + group + 1) * hd + d;
-    case PICK_LATENT_V: return hp->qk_nope + r;
     default: return r;
     }
 }
@@ -65,15 +68,10 @@ static void job_init(struct job *j, const struct bound *b, const struct hparams 
     j->rows = vector ? b->dims[n - 1] : n >= 2 ? b->dims[n - 2] : 1;
     for (int i = 0; i < n - (vector ? 1 : 2); i++)
         j->outer *= b->dims[i];
-    j->transposed = (b->layout & LAYOUT_TRANSPOSED) || j->pick == PICK_LATENT_K;
-    if (j->pick == PICK_LATENT_K || j->pick == PICK_LATENT_V)
-        j->s_rows = hp->qk_nope + hp->head_dim_v; /* of one head */
-    else
-        j->s_rows = layout_stored_rows(b->layout, hp, j->rows);
+    j->transposed = b->layout & LAYOUT_TRANSPOSED;
+    j->s_rows = layout_stored_rows(b->layout, j->rows);
     j->s_cols = j->cols;
-    if (j->pick == PICK_LATENT_K) {
-        j->s_cols = j->rows; /* [nope + v][kv_lora], of which the first nope rows become columns */
-    } else if (j->transposed) {
+    if (j->transposed) {
         j->s_cols = j->s_rows;
         j->s_rows = j->cols;
     }
@@ -82,13 +80,18 @@ static void job_init(struct job *j, const struct bound *b, const struct hparams 
     j->row_bytes = fmt_row_bytes(j->work, j->cols);
 }
 
+/* Safetensors may put a tensor at any byte; kernels read plain types by the element. */
+static size_t alignment_of(enum fmt f)
+{
+    return f == FMT_F32 ? 4 : f == FMT_F16 || f == FMT_BF16 ? 2 : 1;
+}
+
 static bool is_view(const struct job *j)
 {
     const struct bound *b = j->b;
-    bool together = j->pick == PICK_ALL || (j->outer == 1 && (j->pick == PICK_Q || j->pick == PICK_K ||
-                                                               j->pick == PICK_V || j->pick == PICK_FIRST ||
-                                                               j->pick == PICK_SECOND));
-    return together && !j->transposed && !(b->layout & (LAYOUT_PLUS_ONE | LAYOUT_EACH)) && b->t->codec == CODEC_PLAIN;
+
+    return j->pick == PICK_ALL && !j->transposed && !(b->layout & (LAYOUT_PLUS_ONE | LAYOUT_EACH)) &&
+           b->t->codec == CODEC_PLAIN && (uintptr_t)b->t->data % alignment_of(b->fmt) == 0;
 }
 
 /* Stored row r of slice o, in the work format. */
@@ -107,19 +110,18 @@ static void read_row(const struct job *j, int64_t o, int64_t r, void *dst)
 static void gather_rows(const struct job *j, int64_t o, uint8_t *dst)
 {
     for (int64_t r = 0; r < j->rows; r++)
-        read_row(j, o, stored_row(j->pick, j->hp, j->rows, r), dst + (size_t)r * j->row_bytes);
+        read_row(j, o, stored_row(j->pick, j->hp, r), dst + (size_t)r * j->row_bytes);
 }
 
 /* dst[r][c] = stored[c][pick(r)], through a decoded copy of the slice. */
 static void gather_transposed(const struct job *j, int64_t o, uint8_t *slice, uint8_t *dst)
 {
     const size_t each = (size_t)fmt_traits[j->work].block_bytes;
-    const int64_t needed = j->cols < j->s_rows ? j->cols : j->s_rows;
 
-    for (int64_t r = 0; r < needed; r++)
+    for (int64_t r = 0; r < j->s_rows; r++)
         read_row(j, o, r, slice + (size_t)r * j->s_row_bytes);
     for (int64_t r = 0; r < j->rows; r++) {
-        const uint8_t *from = slice + (size_t)stored_row(j->pick, j->hp, j->rows, r) * each;
+        const uint8_t *from = slice + (size_t)stored_row(j->pick, j->hp, r) * each;
         uint8_t *to = dst + (size_t)r * j->row_bytes;
         for (int64_t c = 0; c < j->cols; c++, from += j->s_row_bytes, to += each)
             memcpy(to, from, each);
@@ -172,7 +174,7 @@ err bound_read(const struct bound *b, const struct hparams *hp, struct tensor_vi
     v.row_bytes = b->row_bytes;
     v.bytes = (uint64_t)j.outer * (uint64_t)j.rows * j.row_bytes;
     if (is_view(&j)) {
-        v.data = b->t->data + (size_t)stored_row(j.pick, hp, j.rows, 0) * j.row_bytes;
+        v.data = b->t->data;
     } else {
         TRY(copy_role(&j, &v.owned, why));
         v.data = v.owned;
