@@ -133,6 +133,13 @@ size_t attn_scratch_bytes(int n_q, int n_group, int dk, int dv);
 /* Writes one row of n elements into a KV cache in its type. */
 typedef void kv_put_fn(void *dst, const float *src, int n);
 
+/* Probes of the roof, for benchmarks and the planner. Read: touches every byte
+ * with the set's widest loads; the result depends on all of them. Multiply: does
+ * rounds times a fixed piece of register-only work on the unit that products of
+ * this activation form use; returns the operations done (a multiply-add is two). */
+typedef uint64_t probe_read_fn(const void *p, size_t bytes);
+typedef double probe_mul_fn(long rounds);
+
 struct kernels {
     unsigned isa; /* the mask the table was made for */
     enum precision precision;
@@ -148,6 +155,8 @@ struct kernels {
     argmax_fn *argmax;
     attn_fn *attn[KV_TYPE_COUNT][ROLE_COUNT];
     kv_put_fn *kv_put[KV_TYPE_COUNT];
+    probe_read_fn *probe_read;
+    probe_mul_fn *probe_mul[ACT_COUNT];
 };
 
 void kernels_init(struct kernels *k, unsigned isa_allowed, enum precision precision);

@@ -17,7 +17,7 @@ size_t pack_group_bytes(enum fmt f, int k)
 {
     const struct pack_traits *t = &pack_traits[f];
     if (t->unit)
-        return pack_head_size(t, k) + (size_t)(k / SUB_COLS) * (size_t)t->body_bytes;
+        return (size_t)(k / CHUNK_COLS) * pack_chunk_bytes(t, CHUNK_COLS) + pack_chunk_bytes(t, k % CHUNK_COLS);
     size_t columns = f == FMT_BF16 ? (size_t)(k + 1) / 2 * 2 : (size_t)k;
     return (columns * PACK_ROWS * (size_t)fmt_traits[f].block_bytes + 63) & ~(size_t)63;
 }
@@ -142,24 +142,28 @@ static void get_head(const struct pack_traits *t, struct parts *p, const uint8_t
 void parts_from_packed(enum fmt f, struct parts *p, const void *group, int k, int u, int r)
 {
     const struct pack_traits *t = &pack_traits[f];
-    const uint8_t *head = (const uint8_t *)group + (size_t)u * (size_t)t->head_bytes;
-    int subs = t->unit / SUB_COLS;
-    const uint8_t *body = (const uint8_t *)group + pack_head_size(t, k) + (size_t)u * (size_t)(subs * t->body_bytes);
-    get_head(t, p, head, r);
-    for (int s = 0; s < subs; s++)
-        get_codes(t, p->code + s * SUB_COLS, body + (size_t)s * (size_t)t->body_bytes, r);
+    int col = u * t->unit % CHUNK_COLS, start = u * t->unit - col;
+    const uint8_t *chunk = pack_chunk(t, group, start);
+    const uint8_t *body = chunk + pack_chunk_head(t, pack_chunk_cols(k, start)) + col / SUB_COLS * t->body_bytes;
+    get_head(t, p, chunk + col / t->unit * t->head_bytes, r);
+    for (int c = 0; c < t->unit; c += SUB_COLS, body += t->body_bytes)
+        get_codes(t, p->code + c, body, r);
 }
 
-static void pack_block_row(enum fmt f, uint8_t *group, const uint8_t *src, int k, int r)
+static void pack_block_row(enum fmt f, uint8_t *chunk, const uint8_t *src, int k, int r)
 {
     const struct pack_traits *t = &pack_traits[f];
-    uint8_t *body = group + pack_head_size(t, k);
     struct parts p;
-    for (int u = 0; u < k / t->unit; u++, src += fmt_traits[f].block_bytes) {
-        parts_from_file(f, &p, src);
-        put_head(t, group + (size_t)u * (size_t)t->head_bytes, &p, r);
-        for (int c = 0; c < t->unit; c += SUB_COLS, body += t->body_bytes)
-            put_codes(t, body, p.code + c, r);
+    for (int start = 0, cols; start < k; start += cols) {
+        cols = pack_chunk_cols(k, start);
+        uint8_t *head = chunk, *body = chunk + pack_chunk_head(t, cols);
+        for (int u = 0; u < cols / t->unit; u++, src += fmt_traits[f].block_bytes, head += t->head_bytes) {
+            parts_from_file(f, &p, src);
+            put_head(t, head, &p, r);
+            for (int c = 0; c < t->unit; c += SUB_COLS, body += t->body_bytes)
+                put_codes(t, body, p.code + c, r);
+        }
+        chunk += pack_chunk_bytes(t, cols);
     }
 }
 

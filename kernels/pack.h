@@ -2,10 +2,14 @@
  *
  * Every block format is the same thing with other numbers: unsigned codes of
  * lo + hi bits, a value per code (code - bias, or a table), and factors. A row
- * is cut into units (32 or 256 columns). A group of 16 packed rows is
+ * is cut into units (32 or 256 columns). A group of 16 packed rows is a run of
+ * chunks of 256 columns (the last one may have fewer), each
  *
- *   head  k / unit entries of head_bytes: the factors of 16 rows side by side
- *   body  k / 32 entries of body_bytes: the codes of 16 rows by 32 columns
+ *   head  an entry of head_bytes for each unit: the factors of 16 rows side by side
+ *   body  an entry of body_bytes for each 32 columns: the codes of 16 rows
+ *
+ * so that a product reads one sequential stream, which is what the hardware's
+ * prefetchers follow best, and every vector of codes is aligned.
  *
  * The 32 columns of a body entry are 8 quads of 4; byte 4 * row + j of a 64-byte
  * vector belongs to column 4 * quad + j, which is what VNNI and AMX want. Quad t
@@ -21,6 +25,7 @@
 #include "kernels/format.h"
 
 #define SUB_COLS 32 /* columns of one body entry; also of one activation block */
+#define CHUNK_COLS 256
 #define MAX_UNIT 256
 #define MAX_SUB_FACTORS 16
 
@@ -77,10 +82,27 @@ static inline int code_value(const struct pack_traits *t, uint8_t code)
     return t->table ? t->table[code] : code - t->bias;
 }
 
-/* Bytes in front of the body of a group. */
-static inline size_t pack_head_size(const struct pack_traits *t, int k)
+/* Bytes in front of the body of a chunk of `cols` columns; of all of the chunk. */
+static inline size_t pack_chunk_head(const struct pack_traits *t, int cols)
 {
-    return ((size_t)(k / t->unit) * (size_t)t->head_bytes + 63) & ~(size_t)63;
+    return ((size_t)(cols / t->unit * t->head_bytes) + 63) & ~(size_t)63;
+}
+
+static inline size_t pack_chunk_bytes(const struct pack_traits *t, int cols)
+{
+    return pack_chunk_head(t, cols) + (size_t)(cols / SUB_COLS * t->body_bytes);
+}
+
+/* Columns of the chunk that starts at column col. */
+static inline int pack_chunk_cols(int k, int col)
+{
+    return k - col < CHUNK_COLS ? k - col : CHUNK_COLS;
+}
+
+/* The chunk that starts at column col, a multiple of CHUNK_COLS. */
+static inline const uint8_t *pack_chunk(const struct pack_traits *t, const void *group, int col)
+{
+    return (const uint8_t *)group + (size_t)(col / CHUNK_COLS) * pack_chunk_bytes(t, CHUNK_COLS);
 }
 
 #endif

@@ -11,6 +11,7 @@
 #include "kernels/x86/unpack.tmpl.h"
 
 enum { PANEL_COLS = MUL_PANEL_BYTES / PACK_ROWS / sizeof(float) };
+_Static_assert(CHUNK_COLS % PANEL_COLS == 0, "a panel lies inside one chunk");
 
 /* panel[32][16] = the weights of one body entry. */
 INLINE void expand_block(const struct pack_traits *t, float *panel, const uint8_t *head, const uint8_t *body, int col)
@@ -37,12 +38,13 @@ INLINE void expand_block(const struct pack_traits *t, float *panel, const uint8_
     }
 }
 
-/* Columns [col, col + cols) of a group as f32 [cols][16]. */
+/* Columns [col, col + cols) of a group as f32 [cols][16]; a panel lies inside one chunk. */
 INLINE void expand(const struct pack_traits *t, float *panel, const uint8_t *group, int k, int col, int cols)
 {
-    const uint8_t *body = group + pack_head_size(t, k) + (size_t)(col / SUB_COLS) * (size_t)t->body_bytes;
-    for (int c = col; c < col + cols; c += SUB_COLS, body += t->body_bytes, panel += SUB_COLS * PACK_ROWS)
-        expand_block(t, panel, group + (size_t)(c / t->unit) * (size_t)t->head_bytes, body, c % t->unit);
+    int in_chunk = col % CHUNK_COLS, start = col - in_chunk;
+    const uint8_t *head = pack_chunk(t, group, start), *body = head + pack_chunk_head(t, pack_chunk_cols(k, start));
+    for (int c = in_chunk; c < in_chunk + cols; c += SUB_COLS, panel += SUB_COLS * PACK_ROWS)
+        expand_block(t, panel, head + c / t->unit * t->head_bytes, body + c / SUB_COLS * t->body_bytes, c % t->unit);
 }
 
 /* Two neighbouring columns, c even, of a panel in the format's own storage. */

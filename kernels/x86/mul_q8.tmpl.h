@@ -14,6 +14,17 @@
 #include "kernels/kernels.h"
 #include "kernels/x86/unpack.tmpl.h"
 
+#ifndef PREFETCH_BYTES
+#define PREFETCH_BYTES 4096
+#endif
+
+INLINE void prefetch(const uint8_t *p, int bytes)
+{
+    UNROLL
+    for (int i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+}
+
 INLINE vi bcast_quad(const int8_t *q)
 {
     int32_t four;
@@ -42,42 +53,57 @@ INLINE vf mul_block(const struct pack_traits *t, const vi *w, const vf *scale, c
     return acc;
 }
 
+/* One body entry times m activation blocks lda bytes apart. */
+INLINE void mul_columns(const struct pack_traits *t, const uint8_t *head, const uint8_t *body, int col, const vf *d,
+                        const vf *min, const char *a, size_t lda, int m, vf acc[MAX_TILE][HALVES])
+{
+    prefetch(body + PREFETCH_BYTES, t->body_bytes);
+    UNROLL
+    for (int h = 0; h < HALVES; h++) {
+        vi w[QUADS];
+        vf scale[2], offset[2];
+        unpack(t, body, h, w);
+        factors(t, head, h, col, d[h], min[h], &scale[0], &offset[0]);
+        if (t->factor == 16)
+            factors(t, head, h, col + 16, d[h], min[h], &scale[1], &offset[1]);
+        UNROLL
+        for (int i = 0; i < m; i++) {
+            const void *block = a + (size_t)i * lda;
+            acc[i][h] = mul_block(t, w, scale, offset, block, acc[i][h]);
+        }
+    }
+}
+
 /* m rows of y for one group; m is a constant where this is inlined. */
 INLINE void mul_tile(const struct pack_traits *t, float *y, size_t ldy, const uint8_t *group, int k, const char *a,
                      size_t lda, int m, int n_out)
 {
-    const uint8_t *head = group, *body = group + pack_head_size(t, k);
     vf acc[MAX_TILE][HALVES];
     UNROLL
-    for (int i = 0; i < m; i++)
+    for (int i = 0; i < m; i++) {
+        UNROLL
         for (int h = 0; h < HALVES; h++)
             acc[i][h] = v_zero();
-    for (int u = 0; u < k / t->unit; u++, head += t->head_bytes) {
-        vf d[HALVES], min[HALVES];
-        for (int h = 0; h < HALVES; h++)
-            unit_factors(t, head, h, &d[h], &min[h]);
-        for (int col = 0; col < t->unit; col += SUB_COLS, body += t->body_bytes, a += sizeof(struct act_q8)) {
+    }
+    for (int start = 0; start < k; start += CHUNK_COLS) {
+        int cols = pack_chunk_cols(k, start);
+        const uint8_t *head = pack_chunk(t, group, start), *body = head + pack_chunk_head(t, cols);
+        for (int u = 0; u < cols; u += t->unit, head += t->head_bytes) {
+            vf d[HALVES], min[HALVES];
             UNROLL
-            for (int h = 0; h < HALVES; h++) {
-                vi w[QUADS];
-                vf scale[2], offset[2];
-                unpack(t, body, h, w);
-                factors(t, head, h, col, d[h], min[h], &scale[0], &offset[0]);
-                if (t->factor == 16)
-                    factors(t, head, h, col + 16, d[h], min[h], &scale[1], &offset[1]);
-                UNROLL
-                for (int i = 0; i < m; i++)
-                    acc[i][h] = mul_block(t, w, scale, offset, (const struct act_q8 *)(const void *)(a + (size_t)i * lda),
-                                          acc[i][h]);
-            }
+            for (int h = 0; h < HALVES; h++)
+                unit_factors(t, head, h, &d[h], &min[h]);
+            for (int col = 0; col < t->unit; col += SUB_COLS, body += t->body_bytes, a += sizeof(struct act_q8))
+                mul_columns(t, head, body, col, d, min, a, lda, m, acc);
         }
     }
     UNROLL
-    for (int i = 0; i < m; i++)
-        for (int h = 0; h < HALVES; h++) {
-            int left = n_out - h * V_LANES;
-            v_storef_n(y + (size_t)i * ldy + h * V_LANES, acc[i][h], left < 0 ? 0 : left < V_LANES ? left : V_LANES);
-        }
+    for (int h = 0; h < HALVES; h++) {
+        int left = n_out - h * V_LANES, n = left < 0 ? 0 : left < V_LANES ? left : V_LANES;
+        UNROLL
+        for (int i = 0; i < m; i++)
+            v_storef_n(y + (size_t)i * ldy + h * V_LANES, acc[i][h], n);
+    }
 }
 
 INLINE void mul_q8(const struct pack_traits *t, float *y, size_t ldy, const struct packed *w, const void *a, int m,
