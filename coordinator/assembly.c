@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/log.h"
+#include "model/kv.h"
 #include "proto/frame.h"
 
 #define DEFAULT_CONTEXT 8192
@@ -55,16 +56,14 @@ err assembly_limits(const struct config *c, const struct source *src, struct sta
     int64_t extra = context < EXTRA_POSITIONS ? per_seq : EXTRA_POSITIONS / KV_PAGE;
     int64_t pages = per_seq + EXTRA_SEQS * extra;
     if (c->kv_memory) {
-        struct kernels k;
-        struct stage_bytes page;
-        kernels_init(&k, ISA_REF, PREC_FAST);
-        err e = stage_measure(src, (struct stage_range){0, hp->n_layer, false, false}, &lim, &k, 1, &page, why);
+        struct kv page;
+        err e = kv_shape(source_arch(src), hp, hp->n_layer, 1, lim.kv_type, &page, why);
         if (e)
             return e;
-        pages = page.kv ? c->kv_memory / (int64_t)page.kv : pages;
+        pages = page.page_bytes ? c->kv_memory / (int64_t)page.page_bytes : pages;
         if (pages < 1)
-            return why_set(why, ERR_REFUSED, "kv_memory: %" PRId64 " bytes is less than one page of %d positions (%" PRIu64 ")",
-                           c->kv_memory, KV_PAGE, page.kv);
+            return why_set(why, ERR_REFUSED, "kv_memory: %" PRId64 " bytes is less than one page of %d positions (%zu)",
+                           c->kv_memory, KV_PAGE, page.page_bytes);
     }
     if (pages > UINT32_MAX / 2)
         pages = UINT32_MAX / 2;
@@ -268,35 +267,21 @@ static void describe_nodes(const struct gather *g, struct plan_node *nodes)
 
 static err cut(struct gather *g, struct why *why)
 {
-    const struct source *src = g->o->src;
-    const struct hparams *hp = source_hparams(src);
     struct assembly *a = g->a;
-    struct stage_bytes one, none;
+    struct plan_model m = {0};
     err e;
-    uint64_t *layer_bytes = calloc((size_t)hp->n_layer + 1, sizeof *layer_bytes);
     struct plan_node *nodes = calloc((size_t)a->n_stages, sizeof *nodes);
     struct plan_stage *stages = calloc((size_t)a->n_stages, sizeof *stages);
 
-    if (!layer_bytes || !nodes || !stages)
+    if (!nodes || !stages)
         FAIL(ERR_NOMEM, "plan");
-    for (int i = 0; i < hp->n_layer; i++)
-        layer_bytes[i] = source_layer_bytes(src, i);
-    TRY(stage_measure(src, (struct stage_range){0, 1, false, false}, &a->limits, &a->kernels, 1, &one, why));
-    TRY(stage_measure(src, (struct stage_range){0, 0, true, true}, &a->limits, &a->kernels, 1, &none, why));
+    TRY(plan_model_fill(g->o->src, &a->limits, &a->kernels, g->o->threads, &m, why));
     describe_nodes(g, nodes);
-    struct plan_model m = {
-        .n_layer = hp->n_layer,
-        .layer_bytes = layer_bytes,
-        .embed_bytes = source_embed_bytes(src),
-        .head_bytes = source_head_bytes(src),
-        .kv_bytes_per_layer = one.kv,
-        .fixed_bytes = none.scratch > one.scratch ? none.scratch : one.scratch,
-    };
     TRY(plan_cut(&m, nodes, a->n_stages, stages, why));
     for (int i = 0; i < a->n_stages; i++)
         a->members[i].stage = stages[i];
 out:
-    free(layer_bytes);
+    plan_model_fini(&m);
     free(nodes);
     free(stages);
     return e;

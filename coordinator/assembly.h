@@ -13,7 +13,6 @@
 #include "coordinator/config.h"
 #include "proto/wire.h"
 #include "shard/plan.h"
-#include "shard/stage.h"
 #include "transport/control.h"
 
 struct member {
@@ -43,6 +42,7 @@ struct assembly_options {
     const struct source *src;
     int n_stages;
     uint32_t epoch;
+    int threads;          /* per stage, for the scratch estimate */
     unsigned isa;         /* cap from the configuration */
     unsigned deadline_ms; /* for everybody's Hello; loading has start_timeout_s */
     const volatile sig_atomic_t *stop;

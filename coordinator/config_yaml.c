@@ -212,7 +212,7 @@ static err read_mapping(struct reader *r, const char *section)
         const char *k = scalar(r);
         if (!k || strlen(section) + strlen(k) >= sizeof key)
             return expected(r, "a key");
-        snprintf(key, sizeof key, "%s%s", section, k);
+        stpcpy(stpcpy(key, section), k);
         yaml_mark_t mark = r->ev.start_mark;
         if ((e = once(r, key)) || (e = next(r)))
             return e;

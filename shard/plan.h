@@ -10,6 +10,17 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "kernels/kernels.h"
+#include "model/source.h"
+
+/* What every stage of a pipeline is sized for. */
+struct stage_limits {
+    int max_rows;     /* rows per step, >= 1 */
+    int max_slots;    /* live sequences on the head's sampler */
+    int max_context;  /* positions per sequence */
+    uint32_t n_pages; /* KV pages, shared by all sequences */
+    enum kv_type kv_type;
+};
 
 struct plan_model {
     int n_layer;
@@ -30,6 +41,13 @@ struct plan_stage {
     bool embed, head;
     uint64_t weight_bytes, kv_bytes;
 };
+
+/* Fills *out from a model's shapes; no weight is read. layer_bytes is allocated,
+ * plan_model_fini() frees it. threads: per stage, for the scratch. */
+MUST_CHECK err plan_model_fill(const struct source *src, const struct stage_limits *lim,
+                               const struct kernels *k, int threads, struct plan_model *out,
+                               struct why *why);
+void plan_model_fini(struct plan_model *m);
 
 /* stages [n]: one per node, in order. The cut minimises the slowest stage's
  * bytes / speed, then the spread; ties go to the front.

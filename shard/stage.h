@@ -18,6 +18,7 @@
 #include "model/batch.h"
 #include "model/sample.h"
 #include "model/source.h"
+#include "shard/plan.h" /* struct stage_limits */
 
 struct stage;
 
@@ -25,14 +26,6 @@ struct stage_range {
     int first, last; /* layers [first, last) */
     bool embed;      /* tokens in */
     bool head;       /* logits out: final norm, head, sampler */
-};
-
-struct stage_limits {
-    int max_rows;     /* rows per step, >= 1 */
-    int max_slots;    /* live sequences on the head's sampler */
-    int max_context;  /* positions per sequence */
-    uint32_t n_pages; /* KV pages, shared by all sequences */
-    enum kv_type kv_type;
 };
 
 /* Bytes the stage will hold, from shapes alone. */
