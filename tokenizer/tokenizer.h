@@ -113,11 +113,15 @@ MUST_CHECK err tokenizer_decode(const struct tokenizer *t, const int32_t *ids, s
 /* Streaming decode: feed ids one by one, get whole UTF-8 characters only.
  * Zero-initialise through tok_stream_init; the pieces concatenated equal
  * tokenizer_decode of all ids (bytes that can never become valid come out as
- * U+FFFD, at the latest at tok_stream_end). */
+ * U+FFFD, at the latest at tok_stream_end). One exception: tokenizer_decode turns a
+ * whole run of <0xXX> pieces into U+FFFD if any of it is invalid, as HF does;
+ * a stream has already sent the characters that were complete before. */
 struct tok_stream {
     const struct tokenizer *t;
     bool skip_special, at_start;
-    struct buf held; /* bytes of an unfinished character */
+    bool bad_run;      /* inside a run of byte pieces that is not UTF-8 */
+    size_t strip_left; /* characters that may still be dropped at the text's start */
+    struct buf held;   /* bytes of an unfinished character */
 };
 void tok_stream_init(struct tok_stream *s, const struct tokenizer *t, bool skip_special, bool at_start);
 void tok_stream_fini(struct tok_stream *s);
