@@ -1,0 +1,91 @@
+/* site.c - see site.h. */
+#include "cli/site.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+
+static err read_hosts(FILE *f, struct site *s, struct why *why)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    err e = ERR_OK;
+    for (ssize_t n; !e && (n = getline(&line, &cap, f)) > 0;) {
+        if (line[n - 1] == '\n')
+            line[--n] = 0;
+        char **grown = realloc(s->hosts, (size_t)(s->launch.n_allocation + 1) * sizeof *grown);
+        char *host = grown ? strdup(line) : NULL;
+        if (grown)
+            s->hosts = grown;
+        if (!host)
+            e = why_set(why, ERR_NOMEM, "host list");
+        else
+            s->hosts[s->launch.n_allocation++] = host;
+    }
+    free(line);
+    return e;
+}
+
+/* The allocation's hosts in Slurm's own order: the order hydra really uses. */
+static err slurm_hosts(struct site *s, struct why *why)
+{
+    FILE *f = popen("scontrol show hostnames", "r"); /* reads SLURM_JOB_NODELIST itself */
+    if (!f)
+        return why_set(why, ERR_IO, "scontrol: %s", strerror(errno));
+    err e = read_hosts(f, s, why);
+    int status = pclose(f);
+    if (!e && (status != 0 || !s->launch.n_allocation))
+        e = why_set(why, ERR_IO, "`scontrol show hostnames` failed inside a Slurm allocation");
+    s->launch.allocation = (const char *const *)s->hosts;
+    return e;
+}
+
+err site_init(struct site *s, struct why *why)
+{
+    *s = (struct site){0};
+    ssize_t n = readlink("/proc/self/exe", s->program, sizeof s->program - 1);
+    if (n < 0)
+        return why_set(why, ERR_IO, "/proc/self/exe: %s", strerror(errno));
+    s->launch.program = s->program;
+    s->launch.in_slurm = getenv("SLURM_JOB_ID") && getenv("SLURM_JOB_NODELIST");
+    return s->launch.in_slurm ? slurm_hosts(s, why) : ERR_OK;
+}
+
+void site_fini(struct site *s)
+{
+    for (int i = 0; i < s->launch.n_allocation; i++)
+        free(s->hosts[i]);
+    free(s->hosts);
+    *s = (struct site){0};
+}
+
+void site_node_name(char *out, size_t size)
+{
+    const char *slurm = getenv("SLURM_TOPOLOGY_ADDR");
+    const char *dot = slurm ? strrchr(slurm, '.') : NULL; /* "switch.node" with a topology plugin */
+    if (slurm)
+        snprintf(out, size, "%s", dot ? dot + 1 : slurm);
+    else if (gethostname(out, size) != 0)
+        snprintf(out, size, "localhost");
+    out[size - 1] = 0;
+}
+
+static int env_int(const char *name, int otherwise)
+{
+    const char *s = getenv(name);
+    int v = s ? atoi(s) : 0;
+    return v > 0 ? v : otherwise;
+}
+
+int site_stages_here(int rank, int size)
+{
+    /* Hydra says how many ranks are local; a launcher that does not is taken to
+     * spread one stage a node, unless all ranks fit nowhere else. */
+    int local = env_int("MPI_LOCALNRANKS", env_int("SLURM_NTASKS_PER_NODE", size > 2 ? 2 : size));
+    if (rank <= 1 && local > 1)
+        local--; /* rank 0 computes nothing */
+    return local < 1 ? 1 : local;
+}
