@@ -4,6 +4,12 @@
 
 #include "kernels/kernels.h"
 
+/* Columns of an expanded K or V row: whole vectors of any instruction set. */
+static inline int attn_cols(int n)
+{
+    return (n + 15) / 16 * 16;
+}
+
 /* Query position pos sees [*from, *to); never empty for a valid batch. */
 static inline void attn_span(const struct attn *a, int pos, int *from, int *to)
 {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "kernels/act.h"
+#include "kernels/attn.h"
 #include "kernels/table.h"
 
 /* Raised whenever a kernel's bits change: it is part of kernels_name(). */
@@ -69,13 +70,11 @@ const char *kv_type_name(enum kv_type t)
 
 size_t kv_row_bytes(enum kv_type t, int n)
 {
-    size_t bytes = (size_t)n * (size_t)kv_traits[t].bytes;
-    return t == KV_Q8_0 ? bytes + (size_t)n / 32 * sizeof(uint16_t) : bytes;
+    return t == KV_Q8_0 ? (size_t)n / 32 * KV_Q8_BLOCK : (size_t)n * (size_t)kv_traits[t].bytes;
 }
 
 size_t attn_scratch_bytes(int n_q, int n_group, int dk, int dv)
 {
-    (void)dk;
-    size_t rows = (size_t)n_q * (size_t)n_group;
-    return (rows * ((size_t)dv + KV_PAGE + 16) * sizeof(float) + 63) & ~(size_t)63;
+    size_t page = (size_t)KV_PAGE * (size_t)(attn_cols(dk) + attn_cols(dv)), rows = (size_t)n_q * (size_t)n_group;
+    return ((page + 2 * rows) * sizeof(float) + 63) & ~(size_t)63;
 }

@@ -100,6 +100,9 @@ enum activation {
  * base + (size_t)pages[p] * page_bytes + {k,v}_offset. */
 #define KV_PAGE 32
 
+/* A block of q8_0: f16 scale, int8[32]. */
+#define KV_Q8_BLOCK 34
+
 enum kv_type { KV_F32, KV_F16, KV_BF16, KV_Q8_0, KV_TYPE_COUNT };
 const char *kv_type_name(enum kv_type t);
 /* Bytes of a row of n elements; q8_0 stores blocks of 32 (n is a multiple). */

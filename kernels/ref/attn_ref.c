@@ -4,7 +4,8 @@
  * running maximum, rescaled sums. Pages start at absolute multiples of KV_PAGE,
  * so the order of additions depends on the query's position alone.
  *
- * A KV row of q8_0 is int8[n] followed by f16 scales [n/32].
+ * A KV row of q8_0 is a run of blocks, so that a prefix of a row is a row (latent
+ * attention reads its values as the first columns of its keys).
  */
 #include <math.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #include "kernels/attn.h"
 #include "kernels/table.h"
 
-static float kv_at(enum kv_type t, const void *row, int n, int i)
+static float kv_at(enum kv_type t, const void *row, int i)
 {
     uint16_t half;
     switch (t) {
@@ -24,8 +25,8 @@ static float kv_at(enum kv_type t, const void *row, int n, int i)
     case KV_BF16:
         return bf16_to_f32(((const uint16_t *)row)[i]);
     default:
-        memcpy(&half, (const char *)row + n + i / 32 * 2, 2);
-        return (float)((const int8_t *)row)[i] * f16_to_f32(half);
+        memcpy(&half, (const char *)row + i / 32 * KV_Q8_BLOCK, 2);
+        return (float)((const int8_t *)row)[i / 32 * KV_Q8_BLOCK + 2 + i % 32] * f16_to_f32(half);
     }
 }
 
@@ -35,7 +36,7 @@ static float score(const struct attn *a, enum kv_type t, const float *q, int hea
     const void *row = attn_k(a, j);
     double sum = 0;
     for (int c = 0; c < a->dk; c++)
-        sum += (double)q[c] * (double)kv_at(t, row, a->dk, c);
+        sum += (double)q[c] * (double)kv_at(t, row, c);
     float s = (float)sum * a->scale;
     if (a->softcap > 0)
         s = a->softcap * tanhf(s / a->softcap);
@@ -70,7 +71,7 @@ static void attend_page(const struct attn *a, enum kv_type t, int i, int head, i
         const void *row = attn_v(a, j);
         run->sum += p;
         for (int c = 0; c < a->dv; c++)
-            out[c] += p * kv_at(t, row, a->dv, c);
+            out[c] += p * kv_at(t, row, c);
     }
 }
 
@@ -144,8 +145,9 @@ void kv_put_q8_0_ref(void *dst, const float *src, int n)
             most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
         uint16_t half = f32_to_f16(most / 127.0f);
         float up = most > 0 ? 127.0f / most : 0;
+        char *block = (char *)dst + b * KV_Q8_BLOCK;
+        memcpy(block, &half, 2);
         for (int i = 0; i < 32; i++)
-            ((int8_t *)dst)[32 * b + i] = (int8_t)lrintf(x[i] * up);
-        memcpy((char *)dst + n + 2 * b, &half, 2);
+            ((int8_t *)block)[2 + i] = (int8_t)lrintf(x[i] * up);
     }
 }

@@ -127,12 +127,11 @@ void lse_ref(const float *x, int n, float *max, float *sum)
 
 int argmax_ref(const float *x, int n)
 {
-    int best = 0;
     float most = -INFINITY;
     for (int i = 0; i < n; i++)
-        if (x[i] > most) {
-            most = x[i];
-            best = i;
-        }
-    return best;
+        most = x[i] > most ? x[i] : most;
+    for (int i = 0; i < n; i++)
+        if (x[i] == most)
+            return i;
+    return 0; /* all NaN */
 }

@@ -255,4 +255,51 @@ INLINE vi v_sign8(vi b, vi a)
     return _mm256_sign_epi8(b, a);
 }
 
+INLINE vf v_pow2(vf n)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+
+INLINE void v_store_u16(void *p, vi x)
+{
+    x = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
+    _mm_storeu_si128(p, _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
+}
+
+INLINE vf v_iota(void)
+{
+    return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+INLINE vf v_in_order(vf x) /* undoes the order that 128-bit shuffles of two vectors leave */
+{
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8));
+}
+
+INLINE void v_deinterleave(vf a, vf b, vf *even, vf *odd)
+{
+    *even = v_in_order(_mm256_shuffle_ps(a, b, 0x88));
+    *odd = v_in_order(_mm256_shuffle_ps(a, b, 0xdd));
+}
+
+INLINE vf v_rotate_pairs(vf x, vf cs)
+{
+    vf swapped = _mm256_permute_ps(x, 0xb1);
+    return _mm256_fmaddsub_ps(x, _mm256_moveldup_ps(cs), _mm256_mul_ps(swapped, _mm256_movehdup_ps(cs)));
+}
+
+INLINE vf v_sum_each(const vf x[V_LANES])
+{
+    vf a[4], b[2];
+    UNROLL
+    for (int i = 0; i < 4; i++)
+        a[i] = _mm256_add_ps(_mm256_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm256_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        __m256d p = _mm256_castps_pd(a[2 * i]), q = _mm256_castps_pd(a[2 * i + 1]);
+        b[i] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(p, q)), _mm256_castpd_ps(_mm256_unpackhi_pd(p, q)));
+    }
+    return _mm256_add_ps(_mm256_permute2f128_ps(b[0], b[1], 0x20), _mm256_permute2f128_ps(b[0], b[1], 0x31));
+}
+
 #endif

@@ -252,4 +252,57 @@ INLINE vi v_sign8(vi b, vi a)
     return _mm512_mask_sub_epi8(b, _mm512_movepi8_mask(a), _mm512_setzero_si512(), b);
 }
 
+/* 2^n for whole n in [-126, 127]. */
+INLINE vf v_pow2(vf n)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+
+/* Stores the low 16 bits of each lane. */
+INLINE void v_store_u16(void *p, vi x)
+{
+    _mm256_storeu_si256(p, _mm512_cvtepi32_epi16(x));
+}
+
+/* 0, 1, 2, ... */
+INLINE vf v_iota(void)
+{
+    return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+/* a and b are V_LANES (even, odd) pairs in a row. */
+INLINE void v_deinterleave(vf a, vf b, vf *even, vf *odd)
+{
+    const __m512i e = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    *even = _mm512_permutex2var_ps(a, e, b);
+    *odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(e, _mm512_set1_epi32(1)), b);
+}
+
+/* Complex products of (even, odd) pairs: x times cs. */
+INLINE vf v_rotate_pairs(vf x, vf cs)
+{
+    vf swapped = _mm512_permute_ps(x, 0xb1);
+    return _mm512_fmaddsub_ps(x, _mm512_moveldup_ps(cs), _mm512_mul_ps(swapped, _mm512_movehdup_ps(cs)));
+}
+
+/* Lane i of the result is the sum over the lanes of x[i], added as a tree whose
+ * shape does not depend on i. */
+INLINE vf v_sum_each(const vf x[V_LANES])
+{
+    vf a[8], b[4], c[2];
+    UNROLL
+    for (int i = 0; i < 8; i++)
+        a[i] = _mm512_add_ps(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        __m512d p = _mm512_castps_pd(a[2 * i]), q = _mm512_castps_pd(a[2 * i + 1]);
+        b[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(p, q)), _mm512_castpd_ps(_mm512_unpackhi_pd(p, q)));
+    }
+    UNROLL
+    for (int i = 0; i < 2; i++)
+        c[i] = _mm512_add_ps(_mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0x44),
+                             _mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0xee));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
+}
+
 #endif
