@@ -217,6 +217,10 @@ static err bind_row(struct binder *b, const struct tensor_spec *spec, int layer,
     if (d.fmt != FMT_COUNT && d.row_bytes == 0)
         FAIL(ERR_UNSUPPORTED, "%s: tensor %s: rows of %" PRId64 " are not whole blocks of %s", b->what, d.t->name,
              d.dims[d.n_dims - 1], fmt_traits[d.fmt].name);
+    bool vector = weight_kind(spec->role) == WEIGHT_VECTOR;
+    if ((d.t->codec != CODEC_PLAIN && (vector || d.fmt != d.t->fmt)) || (vector && d.layout && !is_plain(d.t->fmt)))
+        FAIL(ERR_UNSUPPORTED, "%s: tensor %s cannot be brought into order from its type %s", b->what, d.t->name,
+             d.t->type_name);
     claim(b, d.t);
     *found = true;
     *out = d;

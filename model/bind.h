@@ -55,6 +55,9 @@ static inline const struct bound *binding_at(const struct binding *b, enum weigh
 MUST_CHECK err bound_read(const struct bound *b, const struct hparams *hp, struct tensor_view *out,
                           struct why *why);
 
+/* The same without the bytes: data is NULL. */
+MUST_CHECK err bound_shape(const struct bound *b, struct tensor_view *out, struct why *why);
+
 /* Rows that the file must hold for role_rows of the role. */
 int64_t layout_stored_rows(unsigned layout, int64_t role_rows);
 

@@ -19,7 +19,7 @@ enum codec {
     CODEC_PLAIN,  /* they are rows already */
     CODEC_FP8,    /* e4m3 bytes times f32 scales (per tensor, row or block of rows and columns) */
     CODEC_MXFP4,  /* nibbles and exponents in two tensors; nibble order differs from GGML's */
-    CODEC_GPTQ,   /* 4-bit integers in columns of int32, symmetric: exactly Q4_0 */
+    CODEC_GPTQ,   /* 4-bit integers, eight rows of [in][out] to an int32, symmetric: exactly Q4_0 */
 };
 
 struct file_tensor {
@@ -33,6 +33,7 @@ struct file_tensor {
     uint64_t bytes;        /* stored */
     enum codec codec;
     const struct file_tensor *scales; /* FP8, MXFP4, GPTQ */
+    int64_t scale_rows, scale_cols;   /* of the block of weights that shares a scale */
 };
 
 struct catalog {

@@ -32,6 +32,8 @@ struct reader {
     const char *family;      /* as the format spells it; NULL: the files do not say */
     const char *name;        /* of the model; NULL: unnamed */
     const char *chat_template; /* or NULL */
+    const int32_t *end;        /* [n_end] tokens that the files call ends of a text */
+    size_t n_end;
     const char *path;
     uint64_t file_bytes;
 };

@@ -19,6 +19,8 @@ struct gguf_parts {
     struct gguf **part; /* [n]; part[0] has the metadata */
     int n;
     char *family, *name, *chat_template;
+    int32_t end[3];
+    size_t n_end;
 };
 
 static void parts_close(void *ctx)
@@ -83,6 +85,23 @@ static err number_of(const struct gguf *g, const char *key, int otherwise, int *
         return why_set(why, ERR_FORMAT, "%s: %s is not a count", gguf_path(g), key);
     *out = (int)x;
     return ERR_OK;
+}
+
+static err read_ends(struct gguf_parts *p, struct why *why)
+{
+    static const char *const keys[] = { "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                        "tokenizer.ggml.eom_token_id" };
+    err e = ERR_OK;
+
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        int id;
+        if (!gguf_find(p->part[0], keys[i]))
+            continue;
+        TRY(number_of(p->part[0], keys[i], 0, &id, why));
+        p->end[p->n_end++] = id;
+    }
+out:
+    return e;
 }
 
 /* Opens parts 2..n next to the first, whose name tells theirs. */
@@ -159,6 +178,9 @@ err reader_gguf_open(const char *path, struct reader *out, struct why *why)
     TRY(text_of(p->part[0], "general.architecture", &p->family, why));
     TRY(text_of(p->part[0], "general.name", &p->name, why));
     TRY(text_of(p->part[0], "tokenizer.chat_template", &p->chat_template, why));
+    TRY(read_ends(p, why));
+    r.end = p->end;
+    r.n_end = p->n_end;
     r.family = p->family;
     r.name = p->name;
     r.chat_template = p->chat_template;

@@ -159,20 +159,30 @@ out:
     return e;
 }
 
+err bound_shape(const struct bound *b, struct tensor_view *out, struct why *why)
+{
+    struct tensor_view v = { .name = b->t->name, .type_name = b->t->type_name, .fmt = b->fmt, .n_dims = b->n_dims,
+                             .row_bytes = b->row_bytes, .bytes = b->row_bytes };
+
+    if (b->fmt == FMT_COUNT)
+        return why_set(why, ERR_UNSUPPORTED, "tensor %s has type %s, which cannot be computed with; supported: %s",
+                       b->t->name, b->t->type_name, fmt_names());
+    for (int i = 0; i < 4; i++)
+        v.dims[i] = i < b->n_dims ? b->dims[i] : 1;
+    for (int i = 0; i < b->n_dims - 1; i++)
+        v.bytes *= (uint64_t)b->dims[i];
+    *out = v;
+    return ERR_OK;
+}
+
 err bound_read(const struct bound *b, const struct hparams *hp, struct tensor_view *out, struct why *why)
 {
     err e;
     struct job j;
-    struct tensor_view v = { .name = b->t->name, .type_name = b->t->type_name, .fmt = b->fmt, .n_dims = b->n_dims };
+    struct tensor_view v;
 
-    if (b->fmt == FMT_COUNT)
-        FAIL(ERR_UNSUPPORTED, "tensor %s has type %s, which cannot be computed with; supported: %s", b->t->name,
-             b->t->type_name, fmt_names());
+    TRY(bound_shape(b, &v, why));
     job_init(&j, b, hp);
-    for (int i = 0; i < 4; i++)
-        v.dims[i] = i < b->n_dims ? b->dims[i] : 1;
-    v.row_bytes = b->row_bytes;
-    v.bytes = (uint64_t)j.outer * (uint64_t)j.rows * j.row_bytes;
     if (is_view(&j)) {
         v.data = b->t->data;
     } else {
@@ -180,7 +190,6 @@ err bound_read(const struct bound *b, const struct hparams *hp, struct tensor_vi
         v.data = v.owned;
     }
     *out = v;
-    e = ERR_OK;
 out:
     return e;
 }

@@ -35,7 +35,7 @@ static err open_reader(const char *path, struct reader *out, struct why *why)
     struct stat st;
 
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-        return why_set(why, ERR_UNSUPPORTED, "%s: a directory; only GGUF files are read so far", path);
+        return reader_hf_open(path, out, why);
     return reader_gguf_open(path, out, why);
 }
 
@@ -188,6 +188,24 @@ err source_tokenizer(const struct source *s, struct tokenizer **out, struct why 
     return s->reader.type->tokenizer(s->reader.ctx, out, why);
 }
 
+err source_open_tokenizer(const char *path, struct tokenizer **out, struct why *why)
+{
+    err e;
+    struct reader r = { 0 };
+
+    TRY(open_reader(path, &r, why));
+    TRY(r.type->tokenizer(r.ctx, out, why));
+out:
+    reader_close(&r);
+    return e;
+}
+
+size_t source_end_tokens(const struct source *s, const int32_t **ids)
+{
+    *ids = s->reader.end;
+    return s->reader.n_end;
+}
+
 uint64_t source_file_bytes(const struct source *s)
 {
     return s->reader.file_bytes;
@@ -204,15 +222,28 @@ uint64_t source_parameters(const struct source *s)
 
 /* ---- tensors --------------------------------------------------------------------------- */
 
-err source_tensor(const struct source *s, enum weight_role role, int layer, struct tensor_view *out, struct why *why)
+static const struct bound *bound_of(const struct source *s, enum weight_role role, int layer)
 {
     const struct bound *b = binding_at(&s->bind, role, layer);
 
     if (!b->spec && role == W_HEAD)
         b = binding_at(&s->bind, W_EMBD, layer); /* tied */
-    if (!b->spec)
-        return ERR_NOTFOUND;
-    return bound_read(b, &s->hp, out, why);
+    return b;
+}
+
+err source_tensor(const struct source *s, enum weight_role role, int layer, struct tensor_view *out, struct why *why)
+{
+    const struct bound *b = bound_of(s, role, layer);
+
+    return b->spec ? bound_read(b, &s->hp, out, why) : ERR_NOTFOUND;
+}
+
+err source_tensor_shape(const struct source *s, enum weight_role role, int layer, struct tensor_view *out,
+                        struct why *why)
+{
+    const struct bound *b = bound_of(s, role, layer);
+
+    return b->spec ? bound_shape(b, out, why) : ERR_NOTFOUND;
 }
 
 static void view_of(const struct file_tensor *t, struct tensor_view *out)

@@ -70,12 +70,19 @@ MUST_CHECK err source_tokenizer(const struct source *s, struct tokenizer **out, 
  * family or without tensors, a directory with only tokenizer files. */
 MUST_CHECK err source_open_tokenizer(const char *path, struct tokenizer **out, struct why *why);
 
+/* [n] tokens that end a text by the files' own word (generation_config.json's list,
+ * GGUF's eos, eot and eom ids), beside those that tokenizer_eog() knows by name. */
+size_t source_end_tokens(const struct source *s, const int32_t **ids);
+
 /* The tensor that plays `role` in `layer` (layer ignored for roles of the whole
  * model). ERR_NOTFOUND without a reason set if the model has none. Shapes were
  * checked against the descriptor when the source was opened. Release with
  * tensor_view_fini(). */
 MUST_CHECK err source_tensor(const struct source *s, enum weight_role role, int layer,
                              struct tensor_view *out, struct why *why);
+/* Its format and shape without its bytes (data NULL), at no cost. */
+MUST_CHECK err source_tensor_shape(const struct source *s, enum weight_role role, int layer,
+                                   struct tensor_view *out, struct why *why);
 
 /* Any tensor by its name in the file (cordee inspect --dump). */
 MUST_CHECK err source_tensor_named(const struct source *s, const char *name, struct tensor_view *out,
