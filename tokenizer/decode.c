@@ -207,6 +207,19 @@ static void emit(struct tok_stream *s, const char *text, size_t len, struct buf 
     buf_put(out, text, len);
 }
 
+/* Does s[0..len) stop inside a character that more bytes could finish? */
+static bool stops_inside(const char *s, size_t len)
+{
+    size_t back = len < 3 ? len : 3;
+    for (size_t i = len - back; i < len; i++) {
+        bool unfinished;
+        if (((unsigned char)s[i] & 0xc0) == 0xc0 &&
+            broken_bytes((const unsigned char *)s + i, len - i, &unfinished) == len - i && unfinished)
+            return true;
+    }
+    return false;
+}
+
 /* Whole characters of held go out, malformed ones as U+FFFD; with `end` also
  * what is unfinished. */
 static void flush_bytes(struct tok_stream *s, bool end, struct buf *out)
@@ -284,7 +297,9 @@ static err push(struct tok_stream *s, int32_t id, bool early, struct buf *piece,
     s->at_start = false;
     if (bytes) {
         buf_put(&s->held, piece->data, piece->len);
-        if (early || s->held.len > 4096)
+        /* A piece that ends inside a character waits with it, as HF's streams do. */
+        bool wait = early ? stops_inside(s->held.data, s->held.len) : s->held.len < 4096;
+        if (!wait)
             flush_bytes(s, false, out);
     } else if (byte >= 0) {
         push_byte(s, byte, early, out);

@@ -10,26 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/unit/tokenizer/read_whole.h"
 #include "tokenizer/tokenizer.h"
-
-static char *read_whole(const char *path, size_t *len)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return NULL;
-    fseek(f, 0, SEEK_END);
-    *len = (size_t)ftell(f);
-    rewind(f);
-    char *data = malloc(*len + 1);
-    size_t got = data ? fread(data, 1, *len, f) : 0;
-    fclose(f);
-    if (!data || got != *len) {
-        free(data);
-        return NULL;
-    }
-    data[*len] = '\0';
-    return data;
-}
 
 struct gguf_at {
     const char *p;

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "gguf_tables.h"
+#include "tests/unit/tokenizer/gguf_tables.h"
 
 static const char *conformance(void)
 {
