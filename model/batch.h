@@ -15,6 +15,8 @@ enum {
     ROW_SAMPLE = 2,    /* last stage: draw the token that follows */
     ROW_SCORE = 4,     /* last stage: log-probability of `target` (and the top-n) */
     ROW_DEAD = 8,      /* its sequence ended meanwhile: compute nothing that matters */
+    ROW_LONG = 16, /* longrope: its prompt is longer than the original context, so even early
+                      positions use the long factors; set by whoever admits the sequence */
 };
 
 struct batch_row {

@@ -50,4 +50,34 @@ struct row_result {
     struct token_logprob top[SAMPLE_MAX_TOP];
 };
 
+/* ---- the sampler of one sequence, on the stage that holds the head ---- */
+
+struct sampler;
+
+/* prompt [n_prompt] is copied as far as penalties need it; params (with bias and
+ * end) is copied. max_context bounds how many different tokens may ever be seen.
+ * ERR_INVAL: a parameter or token is out of range. Close with sampler_close(). */
+MUST_CHECK err sampler_open(const struct sample_params *params, const int32_t *prompt, int n_prompt, int n_vocab,
+                            int max_context, struct sampler **out, struct why *why);
+void sampler_close(struct sampler *s); /* NULL is fine */
+
+/* A generated token passed at `pos`: part of the output from now on. A position
+ * that is not beyond the last one is a repetition of a step and changes nothing. */
+void sampler_push(struct sampler *s, int32_t token, int32_t pos);
+
+/* True if the next draw is the argmax of the model's own logits, so that nobody
+ * needs to keep the whole row. */
+bool sampler_is_argmax(const struct sampler *s);
+
+/* What a draw needs beside the row; one per thread. */
+struct sample_scratch {
+    uint32_t count[4096];
+    double mass[4096];
+};
+
+/* Draws the token that follows position pos. logits [n_vocab] are the model's own;
+ * work [n_vocab] is overwritten. */
+int32_t sampler_draw(const struct sampler *s, const float *logits, float *work, int32_t pos,
+                     struct sample_scratch *scratch);
+
 #endif

@@ -1,0 +1,65 @@
+/* kv.h - the keys and values of a stage's layers, in pages.
+ *
+ * One block holds n_pages pages; a page holds KV_PAGE positions of every layer
+ * of the stage: [page][layer][kv head]{ K [KV_PAGE][dk], V [KV_PAGE][dv] } in the
+ * KV type. Which sequence owns which page is rank 0's business.
+ *
+ * Latent attention keeps one row per position and layer instead of heads: the
+ * compressed vector followed by the rotated key part. It is the key (dk =
+ * kv_lora + qk_rope) of a single head shared by all queries, and its first
+ * kv_lora entries are the value: V is a view into K.
+ */
+#ifndef CORDEE_MODEL_KV_H
+#define CORDEE_MODEL_KV_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "kernels/kernels.h"
+#include "model/desc.h"
+#include "model/hparams.h"
+
+struct kv {
+    enum kv_type type;
+    uint32_t n_pages;
+    int n_layers, n_heads; /* heads per layer: KV heads, or 1 when latent */
+    int dk, dv;
+    size_t k_stride, v_stride; /* bytes of a row */
+    size_t v_in_head;          /* from a head's K to its V; 0 when latent */
+    size_t head_bytes, layer_bytes, page_bytes;
+    kv_put_fn *put;
+    char *base; /* owned; NULL: shape only */
+};
+
+/* Shape only. ERR_UNSUPPORTED: the type cannot hold rows of these sizes. */
+MUST_CHECK err kv_shape(const struct arch_desc *desc, const struct hparams *hp, int n_layers,
+                        uint32_t n_pages, enum kv_type type, struct kv *out, struct why *why);
+static inline uint64_t kv_bytes(const struct kv *kv)
+{
+    return (uint64_t)kv->n_pages * kv->page_bytes;
+}
+
+/* Shape and memory; kv_fini() frees. ERR_NOMEM with both numbers. */
+MUST_CHECK err kv_init(const struct arch_desc *desc, const struct hparams *hp, int n_layers,
+                       uint32_t n_pages, enum kv_type type, const struct kernels *k, struct kv *out,
+                       struct why *why);
+void kv_fini(struct kv *kv); /* fine on a zeroed one */
+
+/* Byte offset of a head inside a page. layer counts from the stage's first. */
+static inline size_t kv_head_offset(const struct kv *kv, int layer, int head)
+{
+    return (size_t)layer * kv->layer_bytes + (size_t)head * kv->head_bytes;
+}
+
+/* Writes position pos of one head. v is ignored when latent. */
+static inline void kv_put(const struct kv *kv, uint32_t page, int layer, int head, int pos, const float *k,
+                          const float *v)
+{
+    char *at = kv->base + (size_t)page * kv->page_bytes + kv_head_offset(kv, layer, head);
+    size_t row = (size_t)(pos % KV_PAGE);
+    kv->put(at + row * kv->k_stride, k, kv->dk);
+    if (kv->v_in_head)
+        kv->put(at + kv->v_in_head + row * kv->v_stride, v, kv->dv);
+}
+
+#endif
