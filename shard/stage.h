@@ -70,4 +70,9 @@ void stage_slot_close(struct stage *s, uint32_t slot);
 /* XXH3 over the KV of a page for the debug command DIGEST; 0 if out of range. */
 uint64_t stage_digest(const struct stage *s, uint32_t page);
 
+/* For tests and tools, right after a stage_step() whose batch still exists:
+ * out [n_embd] = the stage's output of a row; out [n_vocab] = a row's logits (head only). */
+void stage_hidden(const struct stage *s, int row, float *out);
+void stage_logits(struct stage *s, int row, float *out);
+
 #endif

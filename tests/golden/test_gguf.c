@@ -1,0 +1,203 @@
+/* test_gguf.c - GGUF models against Hugging Face transformers in f32.
+ *
+ * Every GGUF of the conformance set whose family is known runs in exact
+ * precision with an f32 KV cache. Logits may differ by 1e-4 + 1e-4 |x| (both sides
+ * sum in f32, in other orders; measured distances are near 1e-5), greedy tokens of
+ * the safe steps must be equal. The set's own README tells which files need a
+ * variant golden and why.
+ */
+#include <dirent.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "base/cpu.h"
+#include "driver.h"
+#include "model/weights.h"
+
+/* The golden of a GGUF that the converter changed the meaning of. */
+static const char *const variants[][2] = {
+    { "mistral-swa", "mistral-swa@nowindow" },
+    { "phi3", "phi3@nowindow" },
+    { "gpt_oss-mxfp4", "gpt_oss-mxfp4@yarntrunc" },
+    { "deepseek_v2", "deepseek_v2@groupsum2" },
+};
+
+static int ids_of(const json_t *array, int32_t *ids, int max)
+{
+    int n = (int)json_array_size(array);
+    assert_in_range(n, 1, max);
+    for (int i = 0; i < n; i++)
+        ids[i] = (int32_t)json_integer_value(json_array_get(array, (size_t)i));
+    return n;
+}
+
+static float *floats_of(const char *dir, const char *file, size_t n)
+{
+    float *x = malloc(n * sizeof *x);
+    FILE *f = fopen(path_of("%s/%s", dir, file).text, "rb");
+    assert_non_null(f);
+    assert_int_equal(fread(x, sizeof *x, n, f), n);
+    fclose(f);
+    return x;
+}
+
+struct worst {
+    double logit, logprob;
+    int bad_greedy, cases;
+};
+
+/* Largest excess over the tolerance's relative part. */
+static double distance(const float *got, const float *want, size_t n)
+{
+    double most = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = fabs((double)got[i] - (double)want[i]) - 1e-4 * fabs((double)want[i]);
+        most = d > most || isnan(d) ? d : most;
+    }
+    return most;
+}
+
+/* Logits of the wanted positions; the whole prompt in one step of at most max_rows. */
+static void check_logits(struct chain *c, const char *dir, const json_t *spec, const int32_t *ids, int n,
+                         struct worst *w)
+{
+    size_t vocab = (size_t)c->hp->n_vocab;
+    bool all = strcmp(json_string_value(json_object_get(spec, "positions")), "all") == 0;
+    float *want = floats_of(dir, json_string_value(json_object_get(spec, "file")), (all ? (size_t)n : 1) * vocab);
+    float *got = malloc(vocab * sizeof *got);
+    for (int i = 0; i < n; i++)
+        chain_row(c, 0, ids[i], i, i == n - 1 ? ROW_SAMPLE : 0, -1);
+    chain_run(c);
+    for (int i = all ? 0 : n - 1; i < n; i++) {
+        chain_logits(c, i, got);
+        double d = distance(got, want + (all ? (size_t)i * vocab : 0), vocab);
+        w->logit = d > w->logit || isnan(d) ? d : w->logit;
+    }
+    free(want);
+    free(got);
+}
+
+static void check_greedy(struct chain *c, const json_t *greedy, const int32_t *ids, int n, const json_t *prices,
+                         struct worst *w)
+{
+    int32_t want[64];
+    float logprobs[256];
+    const json_t *safe = json_object_get(greedy, "safe_steps");
+    int n_want = ids_of(json_object_get(greedy, "ids"), want, 64), steps = safe ? (int)json_integer_value(safe) : n_want;
+    chain_slot(c, 0, NULL);
+    int32_t token = chain_prompt(c, 0, ids, n, 0, logprobs, NULL);
+    for (int i = 1; i < n; i++) {
+        double d = fabs((double)logprobs[i] - json_real_value(json_array_get(prices, (size_t)i)));
+        w->logprob = d > w->logprob || isnan(d) ? d : w->logprob;
+    }
+    for (int i = 0; i < steps; i++) {
+        w->bad_greedy += token != want[i];
+        token = chain_next(c, 0, want[i], n + i, NULL);
+    }
+}
+
+static struct worst run_model(const char *gguf, const char *dir)
+{
+    struct chain c;
+    struct chain_options o = { .stages = 2, .threads = 2, .max_rows = 160, .isa = cpu_isa(),
+                               .precision = PREC_EXACT, .kv_type = KV_F32 };
+    struct worst w = { 0 };
+    const char *name;
+    json_t *value;
+    json_t *root = json_load_file(path_of("%s/expected.json", dir).text, 0, NULL);
+    assert_non_null(root);
+    chain_open(&c, gguf, &o);
+    json_object_foreach(json_object_get(root, "cases"), name, value)
+    {
+        int32_t ids[256];
+        int n = ids_of(json_object_get(value, "ids"), ids, 256);
+        chain_slot(&c, 0, NULL);
+        check_logits(&c, dir, json_object_get(value, "logits"), ids, n, &w);
+        check_greedy(&c, json_object_get(value, "greedy"), ids, n, json_object_get(value, "prompt_logprobs"), &w);
+        w.cases++;
+    }
+    chain_close(&c);
+    json_decref(root);
+    return w;
+}
+
+/* "llama31-gqa.bf16.gguf" -> golden/llama31-gqa, "llama2-mha.Q4_0.gguf" ->
+ * golden/gguf-llama2-mha.Q4_0; false if there is none. */
+static bool golden_of(const char *root, const char *file, struct path *dir)
+{
+    struct path base = path_of("%.*s", (int)(strlen(file) - strlen(".gguf")), file);
+    const char *name = base.text;
+    *dir = path_of("%s/golden/golden/gguf-%s", root, name);
+    if (access(dir->text, R_OK) == 0)
+        return true;
+    *strrchr(base.text, '.') = 0;
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++)
+        if (strcmp(base.text, variants[i][0]) == 0)
+            name = variants[i][1];
+    *dir = path_of("%s/golden/golden/%s", root, name);
+    return access(dir->text, R_OK) == 0;
+}
+
+static bool runnable(const char *path)
+{
+    struct source *src;
+    struct why why;
+    if (source_open(path, &src, &why) != ERR_OK) {
+        print_message("  not run: %s\n", why.text);
+        return false;
+    }
+    struct weights *w = NULL;
+    err e = weights_open(src, (struct weight_range){ 0, source_hparams(src)->n_layer, true, true }, &w, &why);
+    bool ok = e == ERR_OK && source_hparams(src)->causal;
+    if (e != ERR_OK)
+        print_message("  not run: %s\n", why.text);
+    weights_close(w);
+    source_close(src);
+    return ok;
+}
+
+static void gguf_equals_transformers(void **state)
+{
+    struct path dir, path, models;
+    const char *root = golden_dir(), *only = getenv("CORDEE_GOLDEN_ONLY");
+    int n_run = 0, n_bad = 0;
+    (void)state;
+    if (!root)
+        skip();
+    models = path_of("%s/golden/gguf", root);
+    DIR *d = opendir(models.text);
+    assert_non_null(d);
+    for (struct dirent *f; (f = readdir(d));) {
+        size_t n = strlen(f->d_name);
+        if (n < 5 || strcmp(f->d_name + n - 5, ".gguf") != 0 || (only && !strstr(f->d_name, only)))
+            continue;
+        path = path_of("%s/%s", models.text, f->d_name);
+        if (!golden_of(root, f->d_name, &dir) || !runnable(path.text))
+            continue;
+        struct worst w = run_model(path.text, dir.text);
+        bool good = w.logit <= 1e-4 && w.logprob <= 3e-4 && w.bad_greedy == 0;
+        print_message("  %-32s logits %.1e  logprobs %.1e  greedy misses %d%s\n", f->d_name, w.logit, w.logprob,
+                      w.bad_greedy, good ? "" : "   <-- BAD");
+        n_run++;
+        n_bad += !good;
+    }
+    closedir(d);
+    print_message("  %d models\n", n_run);
+    assert_true(n_run > 0);
+    assert_int_equal(n_bad, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(gguf_equals_transformers) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
