@@ -3,12 +3,18 @@
  * Sits on any backend. One front_request may become several id-level requests
  * (n choices); events come back per choice with whole UTF-8 text. Text that could
  * still become a stop string is held back; the stop string itself is not sent.
+ *
+ * Threads: the backend's owner thread calls everything and gets all events, never
+ *          from inside front_submit().
+ * Memory:  a request lives until the backend has ended all of its choices, even
+ *          when it was cancelled or the front is closed: close the backend last.
  */
 #ifndef CORDEE_COORDINATOR_FRONT_H
 #define CORDEE_COORDINATOR_FRONT_H
 
 #include "base/buf.h"
 #include "coordinator/backend.h"
+#include "coordinator/stop.h"
 #include "tokenizer/tokenizer.h"
 
 struct front;
@@ -19,16 +25,17 @@ struct front_request {
     const int32_t *ids; /* ... or ids, used as they are */
     int n_ids;
     bool add_special, parse_special; /* for text */
-    struct sample_params sampling;   /* end, choice, seed are filled by the front */
-    bool have_seed;                  /* else the front draws one */
+    struct sample_params sampling;   /* end and min_tokens are filled by the front; choice is the
+                                        first one's number (0 but in recovery and between ranks) */
+    bool have_seed;                  /* sampling.seed counts; else the front draws one */
     int n_choices;                   /* >= 1 */
-    int max_tokens;                  /* -1: up to the context */
+    int max_tokens;                  /* -1: up to the context; 0: the prompt only */
     int min_tokens;
-    const struct front_stop { const char *text; size_t len; } *stop; /* [n_stop] */
+    const struct stop_string *stop; /* [n_stop] */
     int n_stop;
     const int32_t *stop_ids; /* [n_stop_ids] besides the model's own end tokens */
     int n_stop_ids;
-    bool ignore_eos;
+    bool ignore_eos; /* the model's own end tokens do not end the text */
     bool logprobs; /* of generated tokens, and of the prompt with echo */
     int n_top;
     bool echo;
@@ -47,14 +54,16 @@ struct front_event {
     int32_t token;
     const char *text; /* what may be shown now: whole characters, may be empty; FINISHED: the held tail */
     size_t text_len;
-    const char *raw;  /* TOKEN: this token's own bytes */
+    const char *raw;  /* TOKEN: this token's own bytes (a control token: its name) */
     size_t raw_len;
+    size_t offset;    /* TOKEN: where it starts in the choice's text, characters */
     bool has_logprob;
-    float logprob;
+    float logprob;    /* NAN: the first token of a prompt has none */
     int n_top;
     const struct token_logprob *top;
     enum finish finish;
-    int n_prompt, n_generated, n_cached;
+    const int32_t *prompt_ids; /* [n_prompt], in every event */
+    int n_prompt, n_generated, n_cached; /* the last one only in FINISHED */
     const char *stop; /* the stop string that matched, or NULL */
     size_t stop_len;
     int32_t stop_id;  /* the end token that matched, or -1 */
@@ -75,6 +84,8 @@ MUST_CHECK err front_submit(struct front *f, const struct front_request *req, fr
 /* All choices. No events follow. */
 void front_cancel(struct front *f, uint64_t handle);
 
+/* The bytes that a token shows as: its own, or the name of a control token. Appends. */
+MUST_CHECK err front_token_bytes(const struct front *f, int32_t token, struct buf *out, struct why *why);
 const struct tokenizer *front_tokenizer(const struct front *f);
 struct backend *front_backend(const struct front *f);
 

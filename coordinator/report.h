@@ -1,0 +1,32 @@
+/* report.h - what a server says about itself: health and statistics.
+ *
+ * The front doors (gateway.h, service.h) get both through functions, because who
+ * knows differs: rank 0 asks its engine, `serve` asks rank 0 over the link.
+ */
+#ifndef CORDEE_COORDINATOR_REPORT_H
+#define CORDEE_COORDINATOR_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "proto/cordee.pb-c.h"
+
+struct health {
+    bool ready;
+    uint32_t epoch;
+    const char *state; /* "ready", "starting", "recovering", ...; static or valid until the next call */
+};
+typedef void health_fn(void *ctx, struct health *out);
+
+/* stats: valid during the call; NULL: nobody can say now. */
+typedef void stats_done_fn(void *done_ctx, const Cordee__Stats *stats);
+/* Calls `done` exactly once, at once or later. */
+typedef void stats_query_fn(void *ctx, stats_done_fn *done, void *done_ctx);
+
+/* Appends a message as one JSON object, fields by their names in cordee.proto;
+ * absent ones are left out. For Stats and what is in it: numbers, strings, bools and
+ * (lists of) messages. */
+void report_put_json(struct buf *out, const ProtobufCMessage *m);
+
+#endif
