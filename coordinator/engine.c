@@ -243,12 +243,18 @@ static void settle(struct engine *en, bool *busy)
 
 /* ---- admission ------------------------------------------------------------------------ */
 
+/* Pages of long prompts under longrope hold other keys. */
+static uint64_t salt_of(const struct engine *en, const struct seq *s)
+{
+    return en->o.salt + s->is_long;
+}
+
 /* The longest prefix others have (or will have) computed: refs taken, s->n_shared set. */
 static void share_prefix(struct engine *en, struct seq *s)
 {
     s->n_shared = 0;
     if (!en->o.no_sharing)
-        s->n_shared = kvmap_match(en->kv, en->o.salt, s->tokens, s->n_prompt / ENGINE_PAGE_ROWS,
+        s->n_shared = kvmap_match(en->kv, salt_of(en, s), s->tokens, s->n_prompt / ENGINE_PAGE_ROWS,
                                   s->score ? s->n_top : KVMAP_NO_SCORES, s->pages);
     s->n_pages = s->n_shared;
     int end = s->n_shared * ENGINE_PAGE_ROWS;
@@ -263,7 +269,7 @@ static void announce(struct engine *en, struct seq *s)
 {
     s->n_announced = en->o.no_sharing ? s->n_shared : s->n_prompt / ENGINE_PAGE_ROWS;
     for (int i = s->n_shared; i < s->n_announced; i++)
-        kvmap_publish(en->kv, s->pages[i], i ? s->pages[i - 1] : KVMAP_NONE, en->o.salt,
+        kvmap_publish(en->kv, s->pages[i], i ? s->pages[i - 1] : KVMAP_NONE, salt_of(en, s),
                       s->tokens + i * ENGINE_PAGE_ROWS, s->score ? s->n_top : KVMAP_NO_SCORES);
     if (s->score && s->n_announced > 0 && s->n_shared == 0)
         kvmap_score_put(en->kv, s->pages[0], 0, &(struct kvmap_score){NAN, -1, 0, NULL});
@@ -425,6 +431,7 @@ static err engine_submit(struct backend *b, const struct gen_request *req, gen_e
     if (en->n_waiting >= en->o.max_queue)
         FAIL(ERR_FULL, "%d requests are waiting already", en->n_waiting);
     TRY(seq_open(req, en->o.max_context, ENGINE_PAGE_ROWS, &s, why));
+    s->is_long = en->o.long_prompt > 0 && s->n_prompt > en->o.long_prompt;
     if (!(s->key = fair_key_get(&en->keys, req->key)))
         FAIL(ERR_NOMEM, "request");
     s->fn = fn;
@@ -502,29 +509,23 @@ void engine_stats(const struct engine *en, struct engine_stats *out)
 
 /* ---- opening and closing ---------------------------------------------------------------------- */
 
-/* Samplers in one descriptor: the longest there can be, or many usual ones. */
-static size_t open_budget(int max_context)
+static struct wire_limits wire_limits_of(const struct engine_options *o)
 {
-    return 4096 + ENGINE_MAX_BIAS * 8 + ENGINE_MAX_END * 4 + (size_t)max_context * 4;
-}
-
-static size_t max_size(size_t a, size_t b)
-{
-    return a > b ? a : b;
+    return (struct wire_limits){
+        .max_rows = (uint32_t)o->max_rows, .max_seqs = (uint32_t)o->max_slots, .max_slots = (uint32_t)o->max_slots,
+        .n_pages = o->n_pages, .max_context = (uint32_t)o->max_context, .n_vocab = o->n_vocab,
+        .page_rows = ENGINE_PAGE_ROWS,
+    };
 }
 
 size_t engine_max_message(int max_rows, int max_slots, int max_context, uint32_t n_pages, int n_embd,
                           enum wire_type x)
 {
-    size_t rows = (size_t)max_rows, seqs = (size_t)(max_slots < max_rows ? max_slots : max_rows);
-    size_t pages = (size_t)max_context / ENGINE_PAGE_ROWS + 2;
-    if (pages > (size_t)n_pages + 1)
-        pages = (size_t)n_pages + 1;
-    size_t desc = 64 + rows * sizeof(struct wire_row) + seqs * (32 + pages * 4) + open_budget(max_context);
-    size_t acts = desc + 64 + wire_x_bytes(x, rows * (size_t)n_embd);
-    struct wire_result longest = {.n_top = WIRE_MAX_TOP};
-    size_t tokens = rows * wire_result_bytes(&longest);
-    return sizeof(struct msg_head) + (max_size(acts, tokens) + 63) / 64 * 64;
+    struct engine_options o = {
+        .max_rows = max_rows, .max_slots = max_slots, .max_context = max_context, .n_pages = n_pages,
+    };
+    struct wire_limits lim = wire_limits_of(&o);
+    return wire_max_message(&lim, n_embd, x);
 }
 
 int engine_send_bufs(const struct engine_options *o)
@@ -594,9 +595,10 @@ err engine_open(struct transport *t, const struct engine_options *o, struct engi
         en->o.max_context = (int)(o->n_pages * ENGINE_PAGE_ROWS);
     en->backend = (struct backend){.ops = &engine_ops, .facts = o->facts};
     en->backend.facts.max_context = en->o.max_context;
+    struct wire_limits wire = wire_limits_of(&en->o);
     en->lim = (struct sched_limits){
         .n_stages = o->n_stages, .max_rows = o->max_rows, .mix_rows = default_mix(o), .lanes = o->in_flight,
-        .page_rows = ENGINE_PAGE_ROWS, .open_bytes = open_budget(en->o.max_context),
+        .page_rows = ENGINE_PAGE_ROWS, .open_bytes = wire_sampler_budget(&wire),
     };
     TRY(alloc_tables(en, why));
     TRY(kvmap_open(o->n_pages, ENGINE_PAGE_ROWS, &en->kv, why));
@@ -604,9 +606,7 @@ err engine_open(struct transport *t, const struct engine_options *o, struct engi
         .epoch = o->epoch, .first_rank = o->first_rank, .last_rank = o->last_rank, .timeout_ms = o->timeout_ms,
         .max_flight = sched_max_flight(&en->lim, o->max_slots),
         .max_parts = o->max_slots < o->max_rows ? o->max_slots : o->max_rows,
-        .lim = {.max_rows = (uint32_t)o->max_rows, .max_seqs = (uint32_t)o->max_slots,
-                .max_slots = (uint32_t)o->max_slots, .n_pages = o->n_pages,
-                .max_context = (uint32_t)en->o.max_context, .n_vocab = o->n_vocab, .page_rows = ENGINE_PAGE_ROWS},
+        .lim = wire,
     };
     struct pipeline_sink sink = {en, on_score, on_sample, on_landed};
     TRY(pipeline_open(t, &po, &sink, &en->pipe, why));

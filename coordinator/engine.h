@@ -15,9 +15,7 @@
 struct engine;
 
 enum {
-    ENGINE_PAGE_ROWS = 32,  /* positions of a KV page (kernels/kernels.h: KV_PAGE) */
-    ENGINE_MAX_BIAS = 1024, /* logit_bias entries of a request */
-    ENGINE_MAX_END = 256,   /* end tokens of a request */
+    ENGINE_PAGE_ROWS = 32, /* positions of a KV page (kernels/kernels.h: KV_PAGE) */
 };
 
 struct engine_options {
@@ -33,6 +31,7 @@ struct engine_options {
     int in_flight;     /* decode lanes; 0: as many as fill the stages (sched.h) */
     int n_vocab, n_embd;
     struct model_facts facts; /* max_context is lowered to what the pages can hold */
+    int long_prompt;          /* rows of longer prompts are WIRE_ROW_LONG (longrope); 0: none */
     bool no_sharing;          /* every prompt computes all of its rows */
     uint64_t salt;            /* whatever else makes KV pages differ: KV type, adapter */
     unsigned timeout_ms;      /* no result for so long with work in flight: ERR_TIMEOUT; 0: off */

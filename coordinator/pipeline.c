@@ -10,7 +10,8 @@
 #include "model/batch.h"
 
 _Static_assert((int)ROW_GENERATED == (int)WIRE_ROW_GENERATED && (int)ROW_SAMPLE == (int)WIRE_ROW_SAMPLE &&
-                   (int)ROW_SCORE == (int)WIRE_ROW_SCORE && (int)ROW_DEAD == (int)WIRE_ROW_DEAD,
+                   (int)ROW_SCORE == (int)WIRE_ROW_SCORE && (int)ROW_DEAD == (int)WIRE_ROW_DEAD &&
+                   (int)ROW_LONG == (int)WIRE_ROW_LONG,
                "rows mean the same on the wire and in a stage");
 
 struct expected { /* one result record */
@@ -128,6 +129,8 @@ static struct wire_row make_row(const struct seq *s, int pos, int part)
         row.flags |= WIRE_ROW_RING;
     if (pos >= s->n_prompt)
         row.flags |= WIRE_ROW_GENERATED;
+    if (s->is_long)
+        row.flags |= WIRE_ROW_LONG;
     if (pos + 1 == s->n_known + s->n_pending && pos + 1 < s->max_tokens) {
         row.flags |= WIRE_ROW_SAMPLE;
         row.n_top = s->logprobs ? (uint8_t)s->n_top : 0;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "coordinator/engine.h"
+#include "proto/wire.h"
 
 static err check_ids(const char *what, const int32_t *ids, int n, int n_vocab, struct why *why)
 {
@@ -28,10 +28,10 @@ static err check_sampling(const struct sample_params *p, int n_vocab, struct why
         FAIL(ERR_INVAL, "presence_penalty and frequency_penalty must be finite");
     if (p->top_k < 0 || p->min_tokens < 0)
         FAIL(ERR_INVAL, "top_k and min_tokens must be 0 or more");
-    if (p->n_bias < 0 || p->n_bias > ENGINE_MAX_BIAS)
-        FAIL(ERR_LIMIT, "logit_bias has %d entries, at most %d", p->n_bias, ENGINE_MAX_BIAS);
-    if (p->n_end < 0 || p->n_end > ENGINE_MAX_END)
-        FAIL(ERR_LIMIT, "%d end tokens, at most %d", p->n_end, ENGINE_MAX_END);
+    if (p->n_bias < 0 || p->n_bias > WIRE_MAX_BIAS)
+        FAIL(ERR_LIMIT, "logit_bias has %d entries, at most %d", p->n_bias, WIRE_MAX_BIAS);
+    if (p->n_end < 0 || p->n_end > WIRE_MAX_END)
+        FAIL(ERR_LIMIT, "%d end tokens, at most %d", p->n_end, WIRE_MAX_END);
     for (int i = 0; i < p->n_bias; i++)
         if (p->bias[i].token < 0 || p->bias[i].token >= n_vocab || !isfinite(p->bias[i].bias))
             FAIL(ERR_INVAL, "logit_bias for token %d is out of range", p->bias[i].token);

@@ -48,7 +48,7 @@ struct seq {
     int max_tokens; /* prompt + generated, context included: never more */
     int n_rows;     /* positions that will ever run */
     struct sample_params sampling; /* lists owned */
-    bool score, logprobs;
+    bool score, logprobs, is_long; /* is_long: all rows are WIRE_ROW_LONG */
     int n_top, priority;
     struct fair_key *key; /* never NULL in the engine */
 

@@ -117,10 +117,14 @@ enum {
     WIRE_ROW_SAMPLE = 2,
     WIRE_ROW_SCORE = 4,
     WIRE_ROW_DEAD = 8,
+    WIRE_ROW_LONG = 16,
     WIRE_ROW_RING = 0x80, /* token unknown to rank 0 yet: stage 1 has or gets it over the ring */
-    WIRE_ROW_KNOWN = 0x8f,
+    WIRE_ROW_KNOWN = 0x9f,
 
     WIRE_MAX_TOP = 20, /* model/sample.h's SAMPLE_MAX_TOP */
+
+    WIRE_MAX_BIAS = 1024, /* of one sampler */
+    WIRE_MAX_END = 256,
 };
 
 struct wire_row {
@@ -177,6 +181,13 @@ struct wire_limits {
     uint32_t page_rows; /* positions a page holds: pages must cover the rows; 0: not checked */
     bool no_ring;       /* stages after the first: a ring row left over is an error */
 };
+/* Bytes of samplers that rank 0 puts into one descriptor at most: the longest
+ * there can be, or many usual ones. */
+size_t wire_sampler_budget(const struct wire_limits *lim);
+/* The longest message of a pipeline with these limits (page_rows is needed),
+ * whichever kind it is: what transport_start() wants to know on every rank. */
+size_t wire_max_message(const struct wire_limits *lim, int n_embd, enum wire_type x);
+
 /* Decodes and checks every count, index, flag and order against `lim`. `out` and
  * what it points to live in `space` (space_bytes; wire_batch_space(lim) is always
  * enough) and in src; both 8-byte aligned. ERR_FORMAT says which part is wrong. */

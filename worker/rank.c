@@ -185,7 +185,8 @@ static err start_data_plane(struct rank *r, const Cordee__Plan *p, int stage, st
                    .max_slots = p->max_slots,
                    .n_pages = p->n_pages,
                    .max_context = p->max_context,
-                   .n_vocab = hp->n_vocab},
+                   .n_vocab = hp->n_vocab,
+                   .page_rows = KV_PAGE},
     };
     sources[n_sources++] = w.prev_rank;
     if (stage == 1 && n > 1)
