@@ -33,6 +33,20 @@ err dec_list_add(struct dec_list *l, struct dec_step step, struct why *why)
     return ERR_OK;
 }
 
+err dec_list_add_text(struct dec_list *l, enum dec_kind kind, const char *text, const char *with, size_t count,
+                      struct why *why)
+{
+    struct dec_step st = {.kind = kind, .count = count, .text = text ? strdup(text) : NULL,
+                          .with = with ? strdup(with) : NULL, .text_len = text ? strlen(text) : 0,
+                          .with_len = with ? strlen(with) : 0};
+    if ((text && !st.text) || (with && !st.with)) {
+        free(st.text);
+        free(st.with);
+        return why_set(why, ERR_NOMEM, "tokenizer: decoder");
+    }
+    return dec_list_add(l, st, why);
+}
+
 static void put_replaced(struct buf *out, const char *s, size_t len, const char *from, size_t from_len,
                          const char *to, size_t to_len)
 {

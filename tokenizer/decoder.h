@@ -43,4 +43,8 @@ void dec_list_fini(struct dec_list *l);
 /* Takes ownership of the step's strings, also on failure. */
 MUST_CHECK err dec_list_add(struct dec_list *l, struct dec_step step, struct why *why);
 
+/* The same from C strings (NULL: none), which are copied. */
+MUST_CHECK err dec_list_add_text(struct dec_list *l, enum dec_kind kind, const char *text, const char *with,
+                                 size_t count, struct why *why);
+
 #endif

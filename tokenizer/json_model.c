@@ -11,10 +11,27 @@ static err bad_vocab(struct why *why)
     return why_set(why, ERR_FORMAT, "tokenizer.json: model.vocab is malformed");
 }
 
+err json_added_count(const json_t *added, size_t *n, size_t *given, struct why *why)
+{
+    size_t i;
+    json_t *x;
+    json_array_foreach(added, i, x) {
+        int32_t id;
+        err e = json_get_id(x, "id", -1, &id, why);
+        if (e != ERR_OK)
+            return e;
+        *n = (size_t)(id + 1) > *n ? (size_t)(id + 1) : *n;
+        ++*given;
+    }
+    if (*n > *given * 4 + 65536)
+        return why_set(why, ERR_FORMAT, "tokenizer: ids go up to %zu but only %zu pieces are given", *n, *given);
+    return ERR_OK;
+}
+
 /* How many ids there must be: the greatest of all, plus one. */
 static err count_ids(const json_t *vocab, const json_t *added, size_t *out, struct why *why)
 {
-    size_t i, n = 0, given = 0;
+    size_t n = 0, given = 0;
     json_t *x;
     const char *key;
     if (json_is_array(vocab)) {
@@ -28,16 +45,9 @@ static err count_ids(const json_t *vocab, const json_t *added, size_t *out, stru
             given++;
         }
     }
-    json_array_foreach(added, i, x) {
-        int32_t id;
-        err e = json_get_id(x, "id", -1, &id, why);
-        if (e != ERR_OK)
-            return e;
-        n = (size_t)(id + 1) > n ? (size_t)(id + 1) : n;
-        given++;
-    }
-    if (n > given * 4 + 65536)
-        return why_set(why, ERR_FORMAT, "tokenizer.json: ids go up to %zu but only %zu pieces are given", n, given);
+    err e = json_added_count(added, &n, &given, why);
+    if (e != ERR_OK)
+        return e;
     *out = n;
     return ERR_OK;
 }
@@ -98,12 +108,24 @@ out:
     return e;
 }
 
+err json_added_put(const json_t *added, struct tokenizer *t, struct why *why)
+{
+    size_t i;
+    json_t *x;
+    json_array_foreach(added, i, x) {
+        err e = put_added(x, t, why);
+        if (e != ERR_OK)
+            return e;
+    }
+    return ERR_OK;
+}
+
 err json_vocab(const json_t *model, const json_t *added, struct tokenizer *t, struct why *why)
 {
     err e;
-    size_t n, i;
+    size_t n;
     bool bytes;
-    json_t *x, *vocab = json_get(model, "vocab");
+    json_t *vocab = json_get(model, "vocab");
     if (!json_is_array(vocab) && !json_is_object(vocab))
         FAIL(ERR_FORMAT, "tokenizer.json: no model.vocab");
     if (added && !json_is_array(added))
@@ -114,9 +136,7 @@ err json_vocab(const json_t *model, const json_t *added, struct tokenizer *t, st
     TRY(put_pieces(vocab, bytes, t, why));
     if (bytes)
         vocab_find_bytes(&t->vocab);
-    json_array_foreach(added, i, x)
-        TRY(put_added(x, t, why));
-    e = ERR_OK;
+    TRY(json_added_put(added, t, why));
 out:
     return e;
 }

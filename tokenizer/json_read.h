@@ -47,6 +47,11 @@ MUST_CHECK err json_vocab(const json_t *model, const json_t *added, struct token
 MUST_CHECK err json_model(const json_t *model, struct tokenizer *t, struct why *why);
 MUST_CHECK err json_added_tokens(const json_t *added, struct tokenizer *t, struct why *why);
 
+/* The two halves of json_vocab() that concern a list of added tokens: raises *n
+ * to hold their ids and counts them; puts them into the vocabulary. */
+MUST_CHECK err json_added_count(const json_t *added, size_t *n, size_t *given, struct why *why);
+MUST_CHECK err json_added_put(const json_t *added, struct tokenizer *t, struct why *why);
+
 /* tokenizer_config.json: bos, eos and, for the families whose tokenizer class
  * decides it, whether they are added. o may be NULL. */
 MUST_CHECK err json_config(const json_t *o, struct tokenizer *t, struct why *why);

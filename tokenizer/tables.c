@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "tokenizer/pipeline.h"
+#include "tokenizer/spm_steps.h"
 #include "tokenizer/text.h"
 
 static err check_id(const struct tok_tables *tab, const char *name, int id, struct why *why)
@@ -60,53 +61,20 @@ out:
 }
 
 
-static err add_decoder(struct tokenizer *t, enum dec_kind kind, const char *text, const char *with, size_t count,
-                       struct why *why)
-{
-    struct dec_step st = {.kind = kind, .count = count, .text = text ? strdup(text) : NULL,
-                          .with = with ? strdup(with) : NULL, .text_len = text ? strlen(text) : 0,
-                          .with_len = with ? strlen(with) : 0};
-    if ((text && !st.text) || (with && !st.with)) {
-        free(st.text);
-        free(st.with);
-        return why_set(why, ERR_NOMEM, "tokenizer: decoder");
-    }
-    return dec_list_add(&t->dec, st, why);
-}
-
 /* SPM and unigram: SentencePiece's normaliser in front, its decoder behind. */
-static err sentencepiece_steps(struct tokenizer *t, const struct tok_tables *tab, struct why *why)
+static err sentencepiece(struct tokenizer *t, const struct tok_tables *tab, struct why *why)
 {
-    err e;
-    struct norm_step *st = &t->norm.step[t->norm.n];
-    *st = (struct norm_step){.kind = NORM_SENTENCEPIECE, .trim_spaces = tab->remove_extra_spaces,
-                             .prefix = tab->add_space_prefix, .escape = tab->escape_spaces};
-    if (tab->charsmap && tab->charsmap_bytes > 0)
-        TRY(charsmap_init(&st->map, tab->charsmap, tab->charsmap_bytes, why));
-    t->norm.n++;
-    if (tab->escape_spaces)
-        TRY(add_decoder(t, DEC_REPLACE, META, " ", 0, why));
-    TRY(add_decoder(t, DEC_BYTE_FALLBACK, NULL, NULL, 0, why));
-    TRY(add_decoder(t, DEC_FUSE, NULL, NULL, 0, why));
-    if (tab->add_space_prefix)
-        TRY(add_decoder(t, DEC_STRIP_TEXT, " ", NULL, 1, why));
-    e = ERR_OK;
-out:
-    return e;
+    struct spm_steps steps = {.trim_spaces = tab->remove_extra_spaces, .prefix = tab->add_space_prefix,
+                              .escape = tab->escape_spaces, .charsmap = tab->charsmap,
+                              .charsmap_bytes = tab->charsmap_bytes};
+    return spm_add_steps(t, &steps, why);
 }
 
 static err open_spm(struct tokenizer *t, const struct tok_tables *tab, struct why *why)
 {
     err e;
-    TRY(sentencepiece_steps(t, tab, why));
-    TRY(bpe_init(&t->bpe, &t->vocab, tab->n_pieces * 4, why));
-    TRY(bpe_put_scores(&t->bpe, why));
-    t->bpe.unk = tab->unk;
-    t->bpe.fuse_unk = true;
-    t->bpe.byte_fallback = vocab_find_bytes(&t->vocab) == 256;
-    if (tab->unk < 0 && !t->bpe.byte_fallback)
-        FAIL(ERR_FORMAT, "tokenizer: neither an unk piece nor all byte pieces");
-    bpe_find_cuts(&t->bpe);
+    TRY(sentencepiece(t, tab, why));
+    TRY(spm_open_scores(t, tab->unk, vocab_find_bytes(&t->vocab) == 256, why));
 out:
     return e;
 }
@@ -124,7 +92,7 @@ static err open_bpe(struct tokenizer *t, const struct tok_tables *tab, struct wh
     t->bpe.whole_words = whole_words;
     t->bpe.unk = tab->unk;
     t->raw_added_bytes = true;
-    TRY(add_decoder(t, DEC_BYTE_LEVEL, NULL, NULL, 0, why));
+    TRY(dec_list_add_text(&t->dec, DEC_BYTE_LEVEL, NULL, NULL, 0, why));
 out:
     return e;
 }
@@ -132,7 +100,7 @@ out:
 static err open_unigram(struct tokenizer *t, const struct tok_tables *tab, struct why *why)
 {
     err e;
-    TRY(sentencepiece_steps(t, tab, why));
+    TRY(sentencepiece(t, tab, why));
     bool bytes = vocab_find_bytes(&t->vocab) == 256;
     TRY(unigram_init(&t->unigram, &t->vocab, tab->unk, bytes, why));
 out:
@@ -160,7 +128,7 @@ static err open_wordpiece(struct tokenizer *t, const struct tok_tables *tab, str
     TRY(pre_list_add(&t->pre, (struct pre_step){.kind = PRE_SPACE, .behavior = PRE_REMOVED}, why));
     TRY(pre_list_add(&t->pre, (struct pre_step){.kind = PRE_PUNCT, .behavior = PRE_ISOLATED}, why));
     TRY(wordpiece_init(&t->wordpiece, &t->vocab, META, strlen(META), true, tab->unk, 100, why));
-    TRY(add_decoder(t, DEC_WORDPIECE, META, NULL, 0, why));
+    TRY(dec_list_add_text(&t->dec, DEC_WORDPIECE, META, NULL, 0, why));
     t->dec.step[t->dec.n - 1].drop = true;
     t->dec.step[t->dec.n - 1].clean_up = true;
 out:

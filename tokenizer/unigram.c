@@ -46,10 +46,10 @@ void unigram_fini(struct unigram *u)
     trie_fini(&u->trie);
 }
 
-static void reach(struct unigram_node *node, double score, size_t from, int32_t id)
+static void reach(const struct unigram *u, struct unigram_node *node, double score, size_t from, int32_t id)
 {
     if (node->id == -2 || score > node->score)
-        *node = (struct unigram_node){score, (uint32_t)from, id};
+        *node = (struct unigram_node){u->single ? (double)(float)score : score, (uint32_t)from, id};
 }
 
 static void forward(const struct unigram *u, struct unigram_node *node, const char *text, size_t len)
@@ -68,11 +68,11 @@ static void forward(const struct unigram *u, struct unigram_node *node, const ch
             int32_t id = u->trie.value[at];
             if (id < 0)
                 continue;
-            reach(&node[j + 1], here + u->vocab->piece[id].score, i, id);
+            reach(u, &node[j + 1], here + u->vocab->piece[id].score, i, id);
             single |= j + 1 == i + size;
         }
         if (!single)
-            reach(&node[i + size], here + u->unk_score, i, -1);
+            reach(u, &node[i + size], here + u->unk_score, i, -1);
     }
 }
 

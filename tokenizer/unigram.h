@@ -17,6 +17,7 @@ struct unigram {
     double unk_score; /* of one unknown character */
     int32_t unk;
     bool byte_fallback;
+    bool single; /* sums are rounded to float, as in SentencePiece itself; HF keeps double. It decides ties. */
 };
 
 struct unigram_node;
