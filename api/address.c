@@ -114,3 +114,31 @@ err address_listen(struct event_base *base, const char *address, int backlog, ev
     *out = l;
     return ERR_OK;
 }
+
+err address_resolve(const char *address, struct sockaddr_storage *to, socklen_t *len, struct why *why)
+{
+    char host[256], service[8];
+    struct addrinfo *list = NULL, hints = { .ai_flags = AI_NUMERICSERV, .ai_socktype = SOCK_STREAM };
+    memset(to, 0, sizeof *to);
+    if (strncmp(address, "unix:", 5) == 0) {
+        struct sockaddr_un *a = (struct sockaddr_un *)to;
+        const char *path = address + strlen("unix:");
+        if (*path == '\0' || strlen(path) >= sizeof a->sun_path)
+            return why_set(why, ERR_INVAL, "%s: a socket path has 1 to %zu bytes", address,
+                           sizeof a->sun_path - 1);
+        a->sun_family = AF_UNIX;
+        strcpy(a->sun_path, path);
+        *len = sizeof *a;
+        return ERR_OK;
+    }
+    err e = address_split(address, host, service, why);
+    if (e != ERR_OK)
+        return e;
+    int rc = getaddrinfo(host[0] ? host : NULL, service, &hints, &list);
+    if (rc != 0)
+        return why_set(why, ERR_INVAL, "%s: %s", address, gai_strerror(rc));
+    memcpy(to, list->ai_addr, list->ai_addrlen);
+    *len = list->ai_addrlen;
+    freeaddrinfo(list);
+    return ERR_OK;
+}

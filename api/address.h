@@ -4,6 +4,7 @@
 
 #include <event2/listener.h>
 #include <stdbool.h>
+#include <sys/socket.h>
 
 #include "base/err.h"
 
@@ -15,5 +16,9 @@
 MUST_CHECK err address_listen(struct event_base *base, const char *address, int backlog,
                               evconnlistener_cb cb, void *ctx, struct evconnlistener **out, int *port,
                               struct why *why);
+
+/* The address to connect to. Blocks while a name is looked up. ERR_INVAL. */
+MUST_CHECK err address_resolve(const char *address, struct sockaddr_storage *to, socklen_t *len,
+                               struct why *why);
 
 #endif

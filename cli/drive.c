@@ -118,13 +118,3 @@ err drive_run(struct drive *d, struct why *why)
         why_set(why, d->code, "%s", d->why.text);
     return d->code;
 }
-
-err drive_until_ready(struct drive *d, struct why *why)
-{
-    while (!d->ended && !backend_ready(cluster_backend(d->cluster)))
-        if (event_base_loop(d->base, EVLOOP_ONCE) != 0)
-            return why_set(why, ERR_IO, "event loop");
-    if (!d->ended)
-        return ERR_OK;
-    return why_set(why, d->code ? d->code : ERR_CANCELLED, "%s", d->code ? d->why.text : "stopped by a signal");
-}

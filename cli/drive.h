@@ -33,7 +33,5 @@ void drive_stop(struct drive *d);
 
 /* Runs the loop until the cluster has ended. */
 err drive_run(struct drive *d, struct why *why);
-/* Runs the loop until the cluster is ready or has ended (then with its reason). */
-MUST_CHECK err drive_until_ready(struct drive *d, struct why *why);
 
 #endif

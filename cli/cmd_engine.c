@@ -1,0 +1,306 @@
+/* cmd_engine.c - cordee engine: what every rank of the MPI job runs.
+ *
+ * Under `serve` the configuration, the job's key, the epoch and serve's address come
+ * in the environment; started by mpirun or srun alone, rank 0 draws a key and opens
+ * the framed listener itself.
+ */
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/log.h"
+#include "cli/cmd.h"
+#include "cli/options.h"
+#include "cli/site.h"
+#include "coordinator/rank0.h"
+#include "coordinator/service.h"
+#include "worker/rank.h"
+
+#define HELLO_MS 30000
+#define DRAIN_MS 2000
+#define FLUSH_MS 500
+
+/* What rank 0 tells the others before anything else. */
+struct boot {
+    uint32_t epoch;
+    char key[128];
+    char address[2048];
+};
+
+struct engine_cmd {
+    struct config config;
+    struct source *src;
+    struct tokenizer *tok;
+    struct transport *t;
+    struct control *hub, *serve;
+    struct boot boot;
+    unsigned isa;
+    int threads;
+    char host[128];
+    /* rank 0 without serve */
+    struct event_base *base;
+    struct service_listener *listener;
+};
+
+static volatile sig_atomic_t stop_wanted;
+
+static void on_term(int sig)
+{
+    (void)sig;
+    stop_wanted = 1;
+}
+
+/* A rank that lost its hub must not live on, whatever its owner is doing. */
+static void fence(void *ctx)
+{
+    (void)ctx;
+    static const char line[] = "cordee: engine: no contact with the coordinator: ending\n";
+    if (write(2, line, sizeof line - 1) < 0)
+        _exit(EXIT_FAILED + 1);
+    _exit(EXIT_FAILED);
+}
+
+/* TERM is rank 0's business (and then an orderly end); the others end when rank 0
+ * does. Batch systems send USR1, CONT and HUP to everybody: not for us. */
+static void set_signals(int rank)
+{
+    struct sigaction term = {.sa_handler = rank == 0 ? on_term : SIG_IGN, .sa_flags = SA_RESTART};
+    sigaction(SIGTERM, &term, NULL);
+    sigaction(SIGINT, &term, NULL);
+    signal(SIGUSR1, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+}
+
+/* No orphan: die with the parent, and check that it had not died before. */
+static err die_with_parent(struct why *why)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() == 1)
+        return why_set(why, ERR_PEER, "the launcher is gone");
+    return ERR_OK;
+}
+
+static err draw_key(char *key, size_t size, struct why *why)
+{
+    unsigned char raw[24];
+    FILE *f = fopen("/dev/urandom", "rb");
+    size_t n = f ? fread(raw, 1, sizeof raw, f) : 0;
+    if (f)
+        fclose(f);
+    if (n != sizeof raw || size <= 2 * sizeof raw)
+        return why_set(why, ERR_IO, "/dev/urandom cannot be read");
+    for (size_t i = 0; i < sizeof raw; i++)
+        snprintf(key + 2 * i, 3, "%02x", raw[i]);
+    return ERR_OK;
+}
+
+static struct control_options control_defaults(const struct engine_cmd *x)
+{
+    const struct config *c = &x->config;
+    return (struct control_options){
+        .key = x->boot.key,
+        .epoch = x->boot.epoch,
+        .heartbeat_ms = (unsigned)c->heartbeat_ms,
+        .dead_after_ms = (unsigned)c->dead_after_ms,
+        .interface = c->network_interface[0] ? c->network_interface : NULL,
+        .fence_after_ms = (unsigned)c->fence_after_ms,
+        .on_fence = fence,
+    };
+}
+
+/* Rank 0 opens its hub and fills the boot blob. */
+static err prepare_boot(struct engine_cmd *x, struct why *why)
+{
+    const char *key = getenv("CORDEE_KEY"), *epoch = getenv("CORDEE_EPOCH");
+    unsigned first, last;
+    err e;
+
+    x->boot.epoch = epoch ? (uint32_t)strtoul(epoch, NULL, 10) : 1;
+    if (key && strlen(key) < sizeof x->boot.key)
+        strcpy(x->boot.key, key);
+    else
+        TRY(draw_key(x->boot.key, sizeof x->boot.key, why));
+    struct control_options o = control_defaults(x);
+    o.max_members = transport_size(x->t);
+    o.on_fence = NULL; /* losing a rank is an event, not the end */
+    if (sscanf(x->config.network_ports, "%u-%u", &first, &last) == 2 && last <= 65535) {
+        o.port_first = (uint16_t)first;
+        o.port_last = (uint16_t)last;
+    }
+    TRY(control_listen(&o, &x->hub, why));
+    snprintf(x->boot.address, sizeof x->boot.address, "%s", control_address(x->hub));
+out:
+    return e;
+}
+
+static err join(const struct engine_cmd *x, const char *address, int member, struct control **out,
+                struct why *why)
+{
+    struct control_options o = control_defaults(x);
+    o.member = member;
+    return control_join(&o, address, out, why);
+}
+
+/* ---- rank 0 ------------------------------------------------------------------- */
+
+static err on_ready(void *ctx, struct rank0 *r, struct front *front, struct why *why)
+{
+    struct engine_cmd *x = ctx;
+    struct service_options o = {
+        .front = front,
+        .health = rank0_health,
+        .health_ctx = r,
+        .stats = rank0_query_stats,
+        .stats_ctx = r,
+    };
+    if (x->serve || !x->config.listen[0])
+        return ERR_OK;
+    x->base = event_base_new();
+    if (!x->base)
+        return why_set(why, ERR_NOMEM, "event loop");
+    err e = service_listen(x->base, x->config.listen, &o, &x->listener, why);
+    if (!e)
+        log_info("ready: framed API on %s", x->config.listen);
+    return e;
+}
+
+static void io_turn(void *ctx)
+{
+    struct engine_cmd *x = ctx;
+    if (x->base)
+        event_base_loop(x->base, EVLOOP_NONBLOCK);
+}
+
+static void on_end(void *ctx)
+{
+    struct engine_cmd *x = ctx;
+    service_listener_close(x->listener);
+    x->listener = NULL;
+    if (x->base)
+        event_base_free(x->base);
+    x->base = NULL;
+}
+
+static err run_rank0(struct engine_cmd *x, struct why *why)
+{
+    const char *address = getenv("CORDEE_SERVE");
+    err e;
+    struct rank0_options o = {
+        .config = &x->config,
+        .src = x->src,
+        .hub = x->hub,
+        .epoch = x->boot.epoch,
+        .threads = x->threads,
+        .isa = x->isa,
+        .hello_ms = HELLO_MS,
+        .stop = &stop_wanted,
+        .on_ready = on_ready,
+        .io_turn = io_turn,
+        .on_end = on_end,
+        .ctx = x,
+    };
+    if (address)
+        TRY(join(x, address, 0, &x->serve, why));
+    else if (!x->config.listen[0])
+        FAIL(ERR_INVAL, "without `cordee serve` the engine needs an address: --listen unix:PATH|HOST:PORT");
+    if (!x->serve) /* serve sends ids; others send text */
+        TRY(source_tokenizer(x->src, &x->tok, why));
+    o.tok = x->tok;
+    o.serve = x->serve;
+    TRY(rank0_run(x->t, &o, why));
+out:
+    return e;
+}
+
+static err run_stage(struct engine_cmd *x, struct why *why)
+{
+    err e;
+    struct rank_options o = {
+        .epoch = x->boot.epoch,
+        .host = x->host,
+        .threads = x->threads,
+        .isa = x->isa,
+        .plan_ms = 2 * HELLO_MS,
+    };
+    TRY(join(x, x->boot.address, transport_rank(x->t), &x->hub, why));
+    TRY(rank_run(x->t, x->hub, x->src, &o, why));
+out:
+    return e;
+}
+
+/* ---- both ------------------------------------------------------------------------ */
+
+static void name_log(const struct engine_cmd *x)
+{
+    char who[32];
+    enum log_level level = LOG_INFO;
+    struct why why;
+    snprintf(who, sizeof who, "rank %d", transport_rank(x->t));
+    if (log_level_parse(x->config.log_level, &level, &why) == ERR_OK)
+        log_init(who, level, x->config.log_json);
+}
+
+static err run(struct engine_cmd *x, struct why *why)
+{
+    err e;
+    TRY(config_check(&x->config, why));
+    TRY(cpu_isa_parse(x->config.isa, &x->isa, why));
+    TRY(die_with_parent(why));
+    TRY(transport_mpi_open(&x->t, why));
+    int rank = transport_rank(x->t), size = transport_size(x->t);
+    name_log(x);
+    set_signals(rank);
+    if (size < 2)
+        FAIL(ERR_INVAL, "a world of one process: start at least two (mpirun -n N+1), one more than stages; "
+                        "under Slurm use srun --mpi=pmi2");
+    site_node_name(x->host, sizeof x->host);
+    x->threads = (int)x->config.threads;
+    if (!x->threads) {
+        x->threads = cpu_cores() / site_stages_here(rank, size);
+        x->threads += x->threads < 1;
+    }
+    TRY(source_open(x->config.model, &x->src, why));
+    if (rank == 0)
+        TRY(prepare_boot(x, why));
+    TRY(transport_mpi_boot(x->t, &x->boot, sizeof x->boot, HELLO_MS, why));
+    TRY(rank == 0 ? run_rank0(x, why) : run_stage(x, why));
+    TRY(transport_mpi_drain(x->t, DRAIN_MS, why));
+out:
+    return e;
+}
+
+int cmd_engine(int argc, char **argv)
+{
+    struct options o = {"engine",
+                        "The MPI program: rank 0 coordinates, ranks 1..N hold the stages.\n"
+                        "mpirun -n N+1 cordee engine --config cluster.yaml",
+                        NULL, NULL, NULL, NULL, false};
+    struct engine_cmd x = {0};
+    struct why why = {0};
+    int code = EXIT_DONE;
+    const char *yaml = getenv("CORDEE_CONFIG");
+
+    config_init(&x.config);
+    err e = yaml ? config_parse(&x.config, yaml, strlen(yaml), "CORDEE_CONFIG", &why) : ERR_OK;
+    if (!e && options_parse(&o, argc, argv, &x.config, &code))
+        return code;
+    if (!e)
+        e = run(&x, &why);
+    if (e)
+        code = cmd_fail("engine", e, &why, EXIT_USAGE);
+    /* MPI_Finalize may hang (over TCP in a third of clean runs), so the end is _exit:
+     * what has to be said has been said on the control plane. */
+    if (x.serve)
+        control_close(x.serve, FLUSH_MS);
+    if (x.hub)
+        control_close(x.hub, FLUSH_MS);
+    fflush(NULL);
+    _exit(code);
+}
