@@ -190,7 +190,7 @@ static struct wire_row ok_rows(int i)
 
 WRONG(test_no_rows, (b.n_rows = 0, b.n_seqs = 0))
 WRONG(test_more_generated_than_rows, b.n_gen = 5)
-WRONG(test_an_unknown_flag, r[1].flags = 0x10)
+WRONG(test_an_unknown_flag, r[1].flags = 0x20)
 WRONG(test_a_prompt_row_called_generated, r[1].flags = WIRE_ROW_GENERATED)
 WRONG(test_a_generated_row_called_prompt, b.n_gen = 2)
 WRONG(test_a_ring_row_in_the_prompt, (r[1].flags = WIRE_ROW_RING, r[1].token = -1))

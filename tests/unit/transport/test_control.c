@@ -359,56 +359,77 @@ static void test_a_member_that_breaks_the_protocol_is_lost(void **state)
     control_close(hub, 0);
 }
 
-/* In a child of its own, so that it can be stopped like a hanging node. */
-static pid_t member_process(const struct control *hub, int member, int *parent_end)
+/* Other processes, so that they can be stopped like a hanging node. They are this
+ * program started anew ("member ADDRESS NUMBER" or "hub"), not a fork of a process
+ * with threads. Each writes one block to stdout when it is ready: a hub its
+ * address. */
+enum { BLOCK = 256 };
+
+static pid_t start_process(const char *role, const char *address, int number, char block[BLOCK])
 {
     int pipes[2];
+    char text[16];
+    snprintf(text, sizeof text, "%d", number);
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-    pid_t pid = fork();
+    pid_t parent = getpid(), pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        struct control_options o = options(member);
-        struct control *c;
-        if (control_join(&o, control_address(hub), &c, NULL) != ERR_OK)
+        if (getppid() != parent || dup2(pipes[1], STDOUT_FILENO) < 0)
             _exit(1);
-        if (write(pipes[1], "j", 1) != 1)
-            _exit(1);
-        pause();
-        _exit(0);
+        execl("/proc/self/exe", "test_control", role, address, text, (char *)NULL);
+        _exit(1);
     }
     close(pipes[1]);
-    *parent_end = pipes[0];
-    char c;
-    assert_int_equal(read(pipes[0], &c, 1), 1);
+    assert_int_equal(read(pipes[0], block, BLOCK), BLOCK);
+    close(pipes[0]);
     return pid;
+}
+
+static void end_process(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
+static int other_process(const char *role, const char *address, int number)
+{
+    struct control_options o = options(number);
+    struct control *c;
+    char block[BLOCK] = "";
+    bool hub = strcmp(role, "hub") == 0;
+    err e = hub ? control_listen(&o, &c, NULL) : control_join(&o, address, &c, NULL);
+    if (e != ERR_OK)
+        return 1;
+    if (hub)
+        snprintf(block, sizeof block, "%s", control_address(c));
+    if (write(STDOUT_FILENO, block, sizeof block) != sizeof block)
+        return 1;
+    pause();
+    return 0;
 }
 
 static void test_silence_and_death_are_noticed(void **state)
 {
     (void)state;
     struct control_options o = options(0);
-    int fd;
+    char block[BLOCK];
     o.dead_after_ms = 1000;
     struct control *hub = listen_with(&o);
 
-    pid_t stopped = member_process(hub, 0, &fd);
+    pid_t stopped = start_process("member", control_address(hub), 0, block);
     next_event(hub, CONTROL_JOINED);
     kill(stopped, SIGSTOP);
     struct control_event ev = next_event(hub, CONTROL_LOST);
     assert_int_equal(ev.member, 0);
     assert_non_null(strstr(ev.reason, "nothing heard"));
-    kill(stopped, SIGKILL);
-    waitpid(stopped, NULL, 0);
-    close(fd);
+    end_process(stopped);
 
-    pid_t killed = member_process(hub, 1, &fd);
+    pid_t killed = start_process("member", control_address(hub), 1, block);
     next_event(hub, CONTROL_JOINED);
-    kill(killed, SIGKILL);
+    end_process(killed);
     ev = next_event(hub, CONTROL_LOST);
     assert_int_equal(ev.member, 1);
     assert_null(strstr(ev.reason, "nothing heard")); /* the socket says it at once */
-    waitpid(killed, NULL, 0);
-    close(fd);
     control_close(hub, 0);
 }
 
@@ -422,28 +443,12 @@ static void on_fence(void *ctx)
 static void test_a_member_without_its_hub_is_fenced(void **state)
 {
     (void)state;
-    int pipes[2];
-    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        struct control_options o = options(0);
-        struct control *hub;
-        char address[256] = "";
-        if (control_listen(&o, &hub, NULL) != ERR_OK)
-            _exit(1);
-        snprintf(address, sizeof address, "%s", control_address(hub));
-        if (write(pipes[1], address, sizeof address) != sizeof address)
-            _exit(1);
-        pause();
-        _exit(0);
-    }
-    char address[256];
-    assert_int_equal(read(pipes[0], address, sizeof address), sizeof address);
+    char address[BLOCK];
+    pid_t pid = start_process("hub", "", 0, address);
     struct control_options o = options(2);
     struct control *c = NULL;
-    o.dead_after_ms = 200;
-    o.fence_after_ms = 600;
+    o.dead_after_ms = 1000;
+    o.fence_after_ms = 1500;
     o.on_fence = on_fence;
     o.fence_ctx = &fenced;
     assert_int_equal(control_join(&o, address, &c, NULL), ERR_OK);
@@ -455,10 +460,7 @@ static void test_a_member_without_its_hub_is_fenced(void **state)
     sleep_us(200000);
     assert_int_equal(atomic_load(&fenced), 1);
     control_close(c, 0);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    close(pipes[0]);
-    close(pipes[1]);
+    end_process(pid);
 }
 
 /* Heartbeats carry a quiet connection well past the time of death. */
@@ -476,8 +478,10 @@ static void test_a_quiet_member_lives(void **state)
     control_close(hub, 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 4)
+        return other_process(argv[1], argv[2], atoi(argv[3]));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_members_join_talk_and_leave),
         cmocka_unit_test(test_strangers_are_refused),
