@@ -274,6 +274,8 @@ static err bind_level(struct binder *b, int layer, struct bound *slots, struct w
         if (slots[s->role].spec)
             continue;
         TRY(bind_row(b, s, layer, &slots[s->role], &found, why));
+        if (!found && s->need == TIED_TO_EMBD && slots[W_EMBD].spec)
+            slots[s->role] = slots[W_EMBD];
         if (found)
             unmet = NULL;
         else if (!unmet && layer >= 0 ? is_needed(b, s->need, layer) : s->need == MUST)

@@ -162,6 +162,10 @@ struct arch_desc {
      * an error, for ignoring it would change the numbers. NULL-terminated or NULL. */
     const char *const *ignore;
 
+    /* Members of a family that differ in structure by a flag of the file: the
+     * descriptor that applies, or NULL for this one. NULL: there are none. */
+    const struct arch_desc *(*variant)(struct facts *f);
+
     /* Fills the family's own hparams after the common ones (hparams.c), failures
      * by fact_fail(). NULL: nothing special, or this format is not supported. */
     void (*hparams_gguf)(struct facts *f, struct hparams *hp);

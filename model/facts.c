@@ -199,6 +199,11 @@ const char *fact_text_or(struct facts *f, const char *key, const char *otherwise
     return json_string_value(v);
 }
 
+bool fact_is(struct facts *f, const char *key, const char *word)
+{
+    return strcmp(fact_text_or(f, key, ""), word) == 0;
+}
+
 const char *fact_text(struct facts *f, const char *key)
 {
     need(f, key);

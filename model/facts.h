@@ -49,6 +49,9 @@ bool fact_bool_or(struct facts *f, const char *key, bool otherwise);
  * bytes) or as long as the JSON. */
 const char *fact_text_or(struct facts *f, const char *key, const char *otherwise);
 
+/* The text is there and equal to `word`. */
+bool fact_is(struct facts *f, const char *key, const char *word);
+
 /* Arrays of numbers. A scalar counts as an array of one. Returns the number of
  * elements and writes at most max; 0: absent. */
 size_t fact_reals(struct facts *f, const char *key, double *out, size_t max);

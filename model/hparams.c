@@ -55,6 +55,52 @@ void hparams_layer_types(struct facts *f, struct hparams *hp)
     }
 }
 
+void hparams_experts_hf(struct facts *f, struct hparams *hp, const char *key, int n_ff_expert)
+{
+    hp->n_expert = fact_int_or(f, key, 0);
+    if (hp->n_expert) {
+        hp->n_expert_used = fact_int(f, "num_experts_per_tok");
+        hp->n_ff_expert = n_ff_expert;
+    }
+    hparams_dense_lead(hp, 0);
+}
+
+void hparams_sparse_step(struct facts *f, struct hparams *hp)
+{
+    double dense[MAX_LAYERS];
+    int step = fact_int_or(f, "decoder_sparse_step", 1);
+    size_t n = fact_reals(f, "mlp_only_layers", dense, MAX_LAYERS);
+
+    if (step < 1)
+        fact_fail(f, ERR_FORMAT, "decoder_sparse_step is %d", step);
+    for (int i = 0; !f->e && i < hp->n_layer && i < MAX_LAYERS; i++)
+        hp->layer_dense[i] = hp->n_expert == 0 || (i + 1) % step != 0;
+    for (size_t i = 0; !f->e && i < n && i < MAX_LAYERS; i++)
+        if (dense[i] >= 0 && dense[i] < MAX_LAYERS)
+            hp->layer_dense[(int)dense[i]] = 1;
+}
+
+void hparams_window_qwen(struct facts *f, struct hparams *hp)
+{
+    int first = fact_int_or(f, "max_window_layers", 0);
+
+    if (!fact_bool_or(f, "use_sliding_window", false))
+        return;
+    hp->window = fact_int_or(f, "sliding_window", 0);
+    for (int i = 0; i < MAX_LAYERS; i++)
+        hp->layer_window[i] = hp->window > 0 && i >= first;
+}
+
+void hparams_query_scalar(struct facts *f, struct hparams *hp, double otherwise)
+{
+    double scalar = fact_real_or(f, "query_pre_attn_scalar", otherwise);
+
+    if (!(scalar > 0))
+        fact_fail(f, ERR_FORMAT, "query_pre_attn_scalar is %g", scalar);
+    else
+        hp->attn_scale = (float)(1 / sqrt(scalar));
+}
+
 /* A number that some files give per layer: all layers must agree. */
 static int uniform_int(struct facts *f, const char *key, int otherwise)
 {
@@ -261,6 +307,33 @@ static void check_experts(struct facts *f, const struct hparams *hp)
                   hp->n_expert / groups, hp->n_expert_used);
 }
 
+/* The config's activation must be the family's: the descriptor decides. */
+static void check_activation(struct facts *f, enum activation act)
+{
+    static const struct {
+        const char *name;
+        enum activation act;
+    } names[] = {
+        { "silu", ACTIVATION_SILU }, { "swish", ACTIVATION_SILU }, { "gelu", ACTIVATION_GELU_ERF },
+        { "gelu_new", ACTIVATION_GELU_TANH }, { "gelu_pytorch_tanh", ACTIVATION_GELU_TANH },
+        { "gelu_fast", ACTIVATION_GELU_TANH }, { "relu", ACTIVATION_RELU }, { "relu2", ACTIVATION_RELU2 },
+    };
+    static const char *const keys[] = { "hidden_activation", "hidden_act", "activation_function", "activation" };
+    const char *name = NULL;
+
+    for (size_t i = 0; !name && i < sizeof keys / sizeof keys[0]; i++)
+        name = fact_text_or(f, keys[i], NULL);
+    if (!name || act == ACTIVATION_SWIGLU_OAI)
+        return; /* gpt-oss's has no name of its own */
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i].name) == 0) {
+            if (names[i].act == act || (act == ACTIVATION_GELU_TANH && names[i].act == ACTIVATION_GELU_ERF))
+                return; /* Gemma's first configs say "gelu" and mean tanh */
+            break;
+        }
+    fact_fail(f, ERR_UNSUPPORTED, "activation %s is not what this family computes", name);
+}
+
 static void hparams_check(struct facts *f, const struct hparams *hp)
 {
     check_range(f, "number of layers", hp->n_layer, 1, MAX_LAYERS);
@@ -313,6 +386,8 @@ err hparams_read(struct facts *f, const struct arch_desc *arch, int n_vocab, str
     TRY(facts_err(f, why)); /* families may loop over layers */
     hparams_window_all(&hp);
     hparams_dense_lead(&hp, hp.n_dense_lead);
+    if (!gguf)
+        check_activation(f, arch->ffn.act);
     if (own)
         own(f, &hp);
     if (hp.attn_scale == 0 && hp.head_dim_k > 0)

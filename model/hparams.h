@@ -98,6 +98,14 @@ MUST_CHECK err hparams_read(struct facts *f, const struct arch_desc *arch, int n
 void hparams_window_pattern(struct hparams *hp, int period, int first);
 /* HF's layer_types ("sliding_attention", "full_attention"), if the config has them. */
 void hparams_layer_types(struct facts *f, struct hparams *hp);
+/* HF: the number of experts behind `key` (absent: dense), how many a token uses, their length. */
+void hparams_experts_hf(struct facts *f, struct hparams *hp, const char *key, int n_ff_expert);
+/* HF, Qwen: decoder_sparse_step and mlp_only_layers say which layers are dense. */
+void hparams_sparse_step(struct facts *f, struct hparams *hp);
+/* HF, Qwen: use_sliding_window from layer max_window_layers on. */
+void hparams_window_qwen(struct facts *f, struct hparams *hp);
+/* HF, Gemma: q.k is divided by sqrt(query_pre_attn_scalar). */
+void hparams_query_scalar(struct facts *f, struct hparams *hp, double otherwise);
 /* Every layer uses the window if there is one. */
 void hparams_window_all(struct hparams *hp);
 /* The first n layers are dense, the others have experts. */

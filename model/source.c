@@ -81,6 +81,20 @@ static err use_longrope(struct source *s, struct why *why)
     return ERR_OK;
 }
 
+/* Said now rather than when half of the model is loaded. */
+static err check_types(const struct source *s, struct why *why)
+{
+    for (int layer = 0; layer < s->hp.n_layer; layer++)
+        for (int role = 0; role < W_COUNT; role++) {
+            const struct bound *b = binding_at(&s->bind, (enum weight_role)role, layer);
+            struct tensor_view v;
+            err e = b->spec ? bound_shape(b, &v, why) : ERR_OK;
+            if (e)
+                return why_prefix(why, e, "%s", s->reader.path);
+        }
+    return ERR_OK;
+}
+
 /* Everything that may fail for a model we could still look into. */
 static err make_runnable(struct source *s, struct why *why)
 {
@@ -96,9 +110,13 @@ static err make_runnable(struct source *s, struct why *why)
         FAIL(ERR_NOTFOUND, "%s: holds no tensors, only a tokenizer", r->path);
     if (!s->arch)
         FAIL(ERR_UNSUPPORTED, "%s: family %.64s is not supported; supported: %s", r->path, r->family, arch_names());
+    const struct arch_desc *variant = s->arch->variant ? s->arch->variant(&r->facts) : NULL;
+    if (variant)
+        s->arch = variant;
     TRY(hparams_read(&r->facts, s->arch, (int)bind_vocab(&r->tensors, r->type->names, s->arch), &s->hp, why));
     TRY(bind_tensors(&r->tensors, r->type->names, s->arch, &s->hp, r->path, &s->arena, &s->bind, why));
     TRY(use_longrope(s, why));
+    TRY(check_types(s, why));
 out:
     return e;
 }
@@ -224,11 +242,7 @@ uint64_t source_parameters(const struct source *s)
 
 static const struct bound *bound_of(const struct source *s, enum weight_role role, int layer)
 {
-    const struct bound *b = binding_at(&s->bind, role, layer);
-
-    if (!b->spec && role == W_HEAD)
-        b = binding_at(&s->bind, W_EMBD, layer); /* tied */
-    return b;
+    return binding_at(&s->bind, role, layer);
 }
 
 err source_tensor(const struct source *s, enum weight_role role, int layer, struct tensor_view *out, struct why *why)
@@ -322,7 +336,7 @@ uint64_t source_head_bytes(const struct source *s)
     const struct bound *m = s->bind.model;
 
     return role_bytes(&m[W_HEAD_NORM]) + role_bytes(&m[W_HEAD_NORM_B]) + role_bytes(&m[W_HEAD_B]) +
-           role_bytes(m[W_HEAD].spec ? &m[W_HEAD] : &m[W_EMBD]);
+           role_bytes(&m[W_HEAD]);
 }
 
 /* ---- describing ---------------------------------------------------------------------------- */
