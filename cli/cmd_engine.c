@@ -293,7 +293,9 @@ int cmd_engine(int argc, char **argv)
         return code;
     if (!e)
         e = run(&x, &why);
-    if (e)
+    if (e && (x.serve || (x.hub && transport_rank(x.t) > 0)))
+        code = EXIT_FAILED; /* told over the control plane; one voice is enough */
+    else if (e)
         code = cmd_fail("engine", e, &why, EXIT_USAGE);
     /* MPI_Finalize may hang (over TCP in a third of clean runs), so the end is _exit:
      * what has to be said has been said on the control plane. */

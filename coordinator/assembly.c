@@ -108,7 +108,7 @@ static err on_done(const struct assembly *a, int member, const Cordee__Done *d, 
     *done = true;
     if (code == ERR_OK)
         return ERR_OK;
-    return why_set(why, code == ERR_NOMEM ? ERR_REFUSED : ERR_PEER, "rank %d on %s: %s", member + 1,
+    return why_set(why, code == ERR_NOMEM ? ERR_REFUSED : code, "rank %d on %s: %s", member + 1,
                    a->members[member].host, d->reason ? d->reason : err_text(code));
 }
 

@@ -43,6 +43,13 @@ struct cluster {
 
 static void step(struct cluster *c, enum supervise_event ev);
 
+/* Lost peers, silence and the system's moods pass; a file or a setting that is wrong
+ * stays wrong however often it is tried. */
+static bool passes(err code)
+{
+    return code == ERR_PEER || code == ERR_TIMEOUT || code == ERR_IO || code == ERR_CANCELLED;
+}
+
 static void alarm_raised(struct cluster *c, err code, const char *reason)
 {
     if (c->sup.stop_wanted)
@@ -50,7 +57,7 @@ static void alarm_raised(struct cluster *c, err code, const char *reason)
     why_set(&c->last, code, "%s", reason);
     c->last_code = code;
     log_warn("epoch %u: %s", c->sup.epoch, reason);
-    step(c, code == ERR_REFUSED || code == ERR_NOMEM ? SUP_REFUSED : SUP_ALARM);
+    step(c, passes(code) ? SUP_ALARM : SUP_REFUSED);
 }
 
 /* ---- frames to and from rank 0 --------------------------------------------- */

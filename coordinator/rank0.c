@@ -376,8 +376,6 @@ err rank0_run(struct transport *t, const struct rank0_options *o, struct why *wh
     TRY(serve(r, why));
     TRY(take_down(r, why));
 out:
-    if (e)
-        log_error("%s", why->text);
     send_done(r, e, why);
     if (o->on_end)
         o->on_end(o->ctx);
