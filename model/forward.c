@@ -89,6 +89,14 @@ static void alibi_slopes(float *slope, int n_head, float max_bias, float scale)
     }
 }
 
+/* Falcon adds ALiBi before the scale, and so scales it. The reference (transformers
+ * 5.23, eager) has it both in the mask and in the scores, each scaled: twice in
+ * all. Measured on its own outputs: any other factor is off by whole logits. */
+static float alibi_scale(const struct forward *f)
+{
+    return f->desc->attn.kq_alibi_scaled ? 2 * f->attn_scale : 1;
+}
+
 static float default_scale(const struct forward *f)
 {
     const struct hparams *hp = f->hp;
@@ -188,7 +196,7 @@ static void carve_tables(struct forward *f, struct carve *c)
     for (int i = 0; i < widest; i++)
         f->ones[i] = 1;
     if (f->slopes)
-        alibi_slopes(f->slopes, hp->n_head, hp->alibi_max_bias, f->desc->attn.kq_alibi_scaled ? f->attn_scale : 1);
+        alibi_slopes(f->slopes, hp->n_head, hp->alibi_max_bias, alibi_scale(f));
 }
 
 void forward_carve(struct forward *f, struct carve *c, int threads)
