@@ -78,11 +78,14 @@ static void set_signals(int rank)
     signal(SIGHUP, SIG_IGN);
 }
 
-/* No orphan: die with the parent, and check that it had not died before. */
+/* No orphan: die with the parent, and check that it did not die meanwhile. (One that
+ * had died before is missed by PMI at the start of MPI. A parent that is process 1 is
+ * usual in a container.) */
 static err die_with_parent(struct why *why)
 {
+    pid_t parent = getppid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == 1)
+    if (getppid() != parent)
         return why_set(why, ERR_PEER, "the launcher is gone");
     return ERR_OK;
 }
