@@ -72,7 +72,7 @@ static err encode_word(struct job *j, const char *word, size_t len)
         return hit > 0 ? ERR_OK : why_set(j->why, ERR_NOMEM, "tokenizer: %zu ids", j->ids->n);
     size_t first = j->ids->n;
     err e = model_word(j, word, len);
-    if (e == ERR_OK)
+    if (e == ERR_OK && j->ids->n > first)
         word_cache_put(j->s->cache, word, len, hash, j->ids->id + first, j->ids->n - first);
     return e;
 }
