@@ -110,7 +110,7 @@ class Weights:
 
 
 def header(path, arch, c):
-    w = gguf.GGUFWriter(str(path), arch)
+    w = gguf.GGUFWriter(str(path), arch, split_max_tensors=c.get("split", 0))
     w.add_name(path.stem)
     w.add_block_count(c["layers"])
     w.add_context_length(c["context"])
@@ -189,6 +189,8 @@ def make_models(out):
     bpe = lambda size: lambda w: vocab_bpe(w, size)
     llama(out / "tiny-llama-spm.gguf", a, spm(512, True), (q.F16, q.F16), 1, tied=False, llama3=False)
     llama(out / "tiny-llama-bpe.gguf", b, bpe(768), (q.Q4_0, q.Q8_0), 2, tied=True, llama3=True)
+    few = dict(layers=1, context=64, embd=8, ff=8, heads=2, kv=1, dim=4, base=10000.0, vocab=4, split=8)
+    llama(out / "tiny-split.gguf", few, vocab_few, (q.F32, q.F32), 8, tied=False, llama3=False)
     gemma3(out / "tiny-gemma3-spm.gguf", g, spm(512, False), (q.Q5_0, q.Q8_0), 3)
     gemma3(out / "tiny-gemma3-bpe.gguf", g | dict(vocab=640), bpe(640), (q.BF16, q.F32), 4)
 

@@ -9,64 +9,8 @@
 
 #include <cmocka.h>
 
-#include "base/buf.h"
+#include "gguf_writer.h"
 #include "model/gguf.h"
-
-/* ---- a writer that can lie ----------------------------------------------------- */
-
-static void u32(struct buf *b, uint32_t v)
-{
-    buf_put(b, &v, sizeof v);
-}
-
-static void u64(struct buf *b, uint64_t v)
-{
-    buf_put(b, &v, sizeof v);
-}
-
-static void text(struct buf *b, const char *s)
-{
-    u64(b, strlen(s));
-    buf_puts(b, s);
-}
-
-static void head(struct buf *b, uint32_t version, uint64_t n_tensors, uint64_t n_values)
-{
-    buf_init(b);
-    buf_puts(b, "GGUF");
-    u32(b, version);
-    u64(b, n_tensors);
-    u64(b, n_values);
-}
-
-static void value_u32(struct buf *b, const char *key, uint32_t v)
-{
-    text(b, key);
-    u32(b, GGUF_U32);
-    u32(b, v);
-}
-
-static void tensor(struct buf *b, const char *name, uint64_t cols, uint64_t rows, uint32_t type, uint64_t offset)
-{
-    text(b, name);
-    u32(b, 2);
-    u64(b, cols);
-    u64(b, rows);
-    u32(b, type);
-    u64(b, offset);
-}
-
-static void pad(struct buf *b, size_t alignment)
-{
-    while (b->len % alignment)
-        buf_putc(b, 0);
-}
-
-static void zeros(struct buf *b, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        buf_putc(b, 0);
-}
 
 /* Opens from an exact-size block, so that a sanitizer sees one byte too many. */
 static err open_copy(const struct buf *b, size_t len, struct why *why)
@@ -98,30 +42,30 @@ static void refuses(struct buf *b, err want, const char *reason)
 /* Two tensors, a few values of every shape. */
 static void good(struct buf *b)
 {
-    head(b, 3, 2, 5);
-    value_u32(b, "a.count", 7);
-    text(b, "a.name");
-    u32(b, GGUF_STRING);
-    text(b, "seven");
-    text(b, "a.list");
-    u32(b, GGUF_ARRAY);
-    u32(b, GGUF_STRING);
-    u64(b, 3);
-    text(b, "x");
-    text(b, "");
-    text(b, "zz");
-    text(b, "a.empty");
-    u32(b, GGUF_ARRAY);
-    u32(b, GGUF_I32);
-    u64(b, 0);
-    text(b, "a.half");
-    u32(b, GGUF_F64);
+    put_head(b, 3, 2, 5);
+    put_value_u32(b, "a.count", 7);
+    put_text(b, "a.name");
+    put_u32(b, GGUF_STRING);
+    put_text(b, "seven");
+    put_text(b, "a.list");
+    put_u32(b, GGUF_ARRAY);
+    put_u32(b, GGUF_STRING);
+    put_u64(b, 3);
+    put_text(b, "x");
+    put_text(b, "");
+    put_text(b, "zz");
+    put_text(b, "a.empty");
+    put_u32(b, GGUF_ARRAY);
+    put_u32(b, GGUF_I32);
+    put_u64(b, 0);
+    put_text(b, "a.half");
+    put_u32(b, GGUF_F64);
     double half = 0.5;
     buf_put(b, &half, sizeof half);
-    tensor(b, "w", 4, 2, 0, 0);      /* 32 bytes of F32 */
-    tensor(b, "q", 256, 1, 16, 32);  /* IQ2_XXS: listed, not computed with */
-    pad(b, 32);
-    zeros(b, 32 + 66);
+    put_tensor(b, "w", 4, 2, 0, 0);      /* 32 bytes of F32 */
+    put_tensor(b, "q", 256, 1, 16, 32);  /* IQ2_XXS: listed, not computed with */
+    put_pad(b, 32);
+    put_zeros(b, 32 + 66);
 }
 
 static void reads_what_was_written(void **state)
@@ -181,13 +125,13 @@ static void refuses_wrong_headers(void **state)
     buf_init(&b);
     buf_puts(&b, "GGML0000000000000000000000");
     refuses(&b, ERR_FORMAT, "not a GGUF file");
-    head(&b, 1, 0, 0);
+    put_head(&b, 1, 0, 0);
     refuses(&b, ERR_UNSUPPORTED, "version 1");
-    head(&b, 0x03000000, 0, 0);
+    put_head(&b, 0x03000000, 0, 0);
     refuses(&b, ERR_UNSUPPORTED, "big-endian");
-    head(&b, 3, 0, UINT64_MAX);
+    put_head(&b, 3, 0, UINT64_MAX);
     refuses(&b, ERR_FORMAT, "metadata entries");
-    head(&b, 3, 1ull << 60, 0);
+    put_head(&b, 3, 1ull << 60, 0);
     refuses(&b, ERR_FORMAT, "tensors");
 }
 
@@ -196,46 +140,46 @@ static void refuses_wrong_metadata(void **state)
     struct buf b;
 
     (void)state;
-    head(&b, 3, 0, 2);
-    value_u32(&b, "k", 1);
-    value_u32(&b, "k", 2);
+    put_head(&b, 3, 0, 2);
+    put_value_u32(&b, "k", 1);
+    put_value_u32(&b, "k", 2);
     refuses(&b, ERR_FORMAT, "k is there twice");
 
-    head(&b, 3, 0, 1);
-    text(&b, "k");
-    u32(&b, 99);
-    zeros(&b, 16);
+    put_head(&b, 3, 0, 1);
+    put_text(&b, "k");
+    put_u32(&b, 99);
+    put_zeros(&b, 16);
     refuses(&b, ERR_FORMAT, "unknown value type 99");
 
-    head(&b, 3, 0, 1);
-    text(&b, "k");
-    u32(&b, GGUF_ARRAY);
-    u32(&b, GGUF_ARRAY);
-    u64(&b, 1);
+    put_head(&b, 3, 0, 1);
+    put_text(&b, "k");
+    put_u32(&b, GGUF_ARRAY);
+    put_u32(&b, GGUF_ARRAY);
+    put_u64(&b, 1);
     refuses(&b, ERR_UNSUPPORTED, "array of arrays");
 
-    head(&b, 3, 0, 1);
-    text(&b, "k");
-    u32(&b, GGUF_ARRAY);
-    u32(&b, GGUF_U64);
-    u64(&b, UINT64_MAX / 8 + 2); /* times 8 wraps to 8 */
-    zeros(&b, 32);
+    put_head(&b, 3, 0, 1);
+    put_text(&b, "k");
+    put_u32(&b, GGUF_ARRAY);
+    put_u32(&b, GGUF_U64);
+    put_u64(&b, UINT64_MAX / 8 + 2); /* times 8 wraps to 8 */
+    put_zeros(&b, 32);
     refuses(&b, ERR_FORMAT, "claims");
 
-    head(&b, 3, 0, 1);
-    u64(&b, UINT64_MAX); /* key length */
-    zeros(&b, 32);
+    put_head(&b, 3, 0, 1);
+    put_u64(&b, UINT64_MAX); /* key length */
+    put_zeros(&b, 32);
     refuses(&b, ERR_FORMAT, "truncated");
 
-    head(&b, 3, 0, 1);
-    u64(&b, 3);
+    put_head(&b, 3, 0, 1);
+    put_u64(&b, 3);
     buf_put(&b, "a\0b", 3);
-    u32(&b, GGUF_U8);
-    zeros(&b, 8);
+    put_u32(&b, GGUF_U8);
+    put_zeros(&b, 8);
     refuses(&b, ERR_FORMAT, "NUL");
 
-    head(&b, 3, 0, 1);
-    value_u32(&b, "general.alignment", 24);
+    put_head(&b, 3, 0, 1);
+    put_value_u32(&b, "general.alignment", 24);
     refuses(&b, ERR_FORMAT, "power of two");
 }
 
@@ -259,23 +203,23 @@ static void refuses_wrong_tensors(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        head(&b, 3, 1, 0);
-        tensor(&b, "w", rows[i].cols, rows[i].rows, rows[i].type, rows[i].offset);
-        pad(&b, 32);
-        zeros(&b, 64);
+        put_head(&b, 3, 1, 0);
+        put_tensor(&b, "w", rows[i].cols, rows[i].rows, rows[i].type, rows[i].offset);
+        put_pad(&b, 32);
+        put_zeros(&b, 64);
         refuses(&b, ERR_FORMAT, rows[i].reason);
     }
-    head(&b, 3, 2, 0);
-    tensor(&b, "w", 4, 4, 0, 0);
-    tensor(&b, "v", 4, 4, 0, 32);
-    pad(&b, 32);
-    zeros(&b, 128);
+    put_head(&b, 3, 2, 0);
+    put_tensor(&b, "w", 4, 4, 0, 0);
+    put_tensor(&b, "v", 4, 4, 0, 32);
+    put_pad(&b, 32);
+    put_zeros(&b, 128);
     refuses(&b, ERR_FORMAT, "overlap");
-    head(&b, 3, 2, 0);
-    tensor(&b, "w", 4, 2, 0, 0);
-    tensor(&b, "w", 4, 2, 0, 32);
-    pad(&b, 32);
-    zeros(&b, 64);
+    put_head(&b, 3, 2, 0);
+    put_tensor(&b, "w", 4, 2, 0, 0);
+    put_tensor(&b, "w", 4, 2, 0, 32);
+    put_pad(&b, 32);
+    put_zeros(&b, 64);
     refuses(&b, ERR_FORMAT, "there twice");
 }
 
