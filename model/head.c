@@ -10,9 +10,11 @@ enum { FULL_BYTES = 32 << 20 };
 err head_init(struct head *h, struct forward *f, struct why *why)
 {
     const struct weight *w = &weights_model(f->weights)[W_HEAD];
-    if (!weight_has(w))
+    if (!weight_has(w) && f->hp->causal)
         return why_set(why, ERR_SHAPE, "the model has no output head");
     *h = (struct head){ .f = f, .n_vocab = (int)w->n };
+    if (!weight_has(w))
+        return ERR_OK; /* an encoder: hidden states are what it is asked for */
     h->n_blocks = (h->n_vocab + HEAD_BLOCK - 1) / HEAD_BLOCK;
     h->ld_full = ((size_t)h->n_vocab + 15) & ~(size_t)15;
     h->n_full = (int)(FULL_BYTES / (2 * sizeof(float) * h->ld_full));
@@ -52,18 +54,25 @@ struct slice {
     struct forms forms;
 };
 
+/* The final hidden state of a row of the batch. */
+static void norm_row(const struct head *h, int row, float *out)
+{
+    const struct forward *f = h->f;
+    const struct weight *w = weights_model(f->weights);
+    const float *x = f->x + (size_t)row * f->ldx;
+    if (weight_has(&w[W_HEAD_NORM]))
+        forward_norm(f, out, x, &w[W_HEAD_NORM], &w[W_HEAD_NORM_B], f->hp->n_embd);
+    else
+        memcpy(out, x, sizeof(float) * (size_t)f->hp->n_embd);
+}
+
 static void norm_task(void *ctx, int first, int last, int worker)
 {
     struct slice *s = ctx;
     struct forward *f = s->h->f;
-    const struct weight *w = weights_model(f->weights);
     (void)worker;
     for (int i = first; i < last; i++) {
-        const float *x = f->x + (size_t)s->h->rows[i].row * f->ldx;
-        if (weight_has(&w[W_HEAD_NORM]))
-            forward_norm(f, acts_row(&s->h->in, i), x, &w[W_HEAD_NORM], &w[W_HEAD_NORM_B], f->hp->n_embd);
-        else
-            memcpy(acts_row(&s->h->in, i), x, sizeof(float) * (size_t)f->hp->n_embd);
+        norm_row(s->h, s->h->rows[i].row, acts_row(&s->h->in, i));
         matmul_prepare(&f->mm, &s->h->in, i, s->forms.of[i < s->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
     }
 }
@@ -290,6 +299,12 @@ void head_run(struct head *h, struct sampler **samplers, struct row_result *resu
         }
     }
     *n_results = out;
+}
+
+void head_hidden(const struct head *h, int row, float *out)
+{
+    norm_row(h, row, acts_row(&h->in, 0)); /* aligned, as norms may want */
+    memcpy(out, acts_row(&h->in, 0), sizeof(float) * (size_t)h->f->hp->n_embd);
 }
 
 void head_logits(struct head *h, int row, float *out)

@@ -50,7 +50,8 @@ struct head {
     struct sampler **samplers; /* [slots] borrowed; NULL where closed */
 };
 
-/* ERR_SHAPE: the model has no head. */
+/* An encoder needs no head: then n_vocab is 0 and only head_hidden() may be asked.
+ * ERR_SHAPE: a model that generates has none. */
 MUST_CHECK err head_init(struct head *h, struct forward *f, struct why *why);
 void head_carve(struct head *h, struct carve *c, int threads);
 
@@ -58,6 +59,10 @@ void head_carve(struct head *h, struct carve *c, int threads);
  * Hidden states are f->x; samplers [slots] by batch_seq.slot. Every live row that
  * samples must have an open sampler. */
 void head_run(struct head *h, struct sampler **samplers, struct row_result *results, int *n_results);
+
+/* out [n_embd] = the final hidden state (after the last norm) of row i of the last
+ * step: what embeddings are pooled from. */
+void head_hidden(const struct head *h, int row, float *out);
 
 /* out [n_vocab] = the logits of row i of the last step. For tests and tools. */
 void head_logits(struct head *h, int row, float *out);

@@ -171,6 +171,8 @@ static err check_row(const struct stage *s, const struct batch *b, int i, struct
                        s->lim.max_context, b->seqs[r->seq].n_pages);
     if (s->range.embed && (r->token < 0 || r->token >= vocab))
         return why_set(why, ERR_INVAL, "step %u row %d: token %d of %d", b->step, i, r->token, vocab);
+    if (s->range.head && (r->flags & (ROW_SAMPLE | ROW_SCORE)) && s->head.n_vocab == 0)
+        return why_set(why, ERR_INVAL, "step %u row %d: an encoder has no tokens to give", b->step, i);
     if (s->range.head && (r->flags & ROW_SCORE) && (r->target < 0 || r->target >= vocab) &&
         !(r->flags & ROW_SAMPLE))
         return why_set(why, ERR_INVAL, "step %u row %d: target %d of %d", b->step, i, r->target, vocab);
@@ -263,11 +265,14 @@ uint64_t stage_digest(const struct stage *s, uint32_t page)
 
 void stage_hidden(const struct stage *s, int row, float *out)
 {
-    memcpy(out, s->f.x + (size_t)row * s->f.ldx, sizeof(float) * (size_t)s->hp->n_embd);
+    if (s->range.head)
+        head_hidden(&s->head, row, out);
+    else
+        memcpy(out, s->f.x + (size_t)row * s->f.ldx, sizeof(float) * (size_t)s->hp->n_embd);
 }
 
 void stage_logits(struct stage *s, int row, float *out)
 {
-    assert(s->range.head);
+    assert(s->range.head && s->head.n_vocab > 0);
     head_logits(&s->head, row, out);
 }

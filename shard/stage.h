@@ -70,9 +70,11 @@ void stage_slot_close(struct stage *s, uint32_t slot);
 /* XXH3 over the KV of a page for the debug command DIGEST; 0 if out of range. */
 uint64_t stage_digest(const struct stage *s, uint32_t page);
 
-/* For tests and tools, right after a stage_step() whose batch still exists:
- * out [n_embd] = the stage's output of a row; out [n_vocab] = a row's logits (head only). */
+/* Right after a stage_step(), while its batch still exists: out [n_embd] = what
+ * the stage made of a row, on the head after the final norm (embeddings are pooled
+ * from it; an encoder's head stage does nothing else). */
 void stage_hidden(const struct stage *s, int row, float *out);
+/* Likewise, head only, for tests and tools: out [n_vocab] = a row's logits. */
 void stage_logits(struct stage *s, int row, float *out);
 
 #endif

@@ -190,6 +190,55 @@ static bool ends_in(const char *s, const char *end)
     return n >= m && strcmp(s + n - m, end) == 0;
 }
 
+/* An encoder: the whole text in one step, final hidden states against last_hidden. */
+static double encoder_distance(const char *model, const char *dir)
+{
+    struct chain c;
+    struct chain_options o = { .stages = 2, .threads = 2, .max_rows = 256, .isa = cpu_isa(),
+                               .precision = PREC_EXACT, .kv_type = KV_F32 };
+    const char *name;
+    json_t *value, *root = json_load_file(path_of("%s/expected.json", dir).text, JSON_ALLOW_NUL, NULL);
+    double most = 0;
+    assert_non_null(root);
+    chain_open(&c, model, &o);
+    size_t n_embd = (size_t)c.hp->n_embd;
+    float *got = malloc(n_embd * sizeof *got);
+    json_object_foreach(json_object_get(root, "cases"), name, value)
+    {
+        int32_t ids[256];
+        int n = ids_of(json_object_get(value, "ids"), ids, 256);
+        const char *file = json_string_value(json_object_get(json_object_get(value, "last_hidden"), "file"));
+        float *want = floats_of(dir, file, (size_t)n * n_embd);
+        for (int i = 0; i < n; i++)
+            chain_row(&c, 0, ids[i], i, 0, -1);
+        chain_run(&c);
+        for (int i = 0; i < n; i++) {
+            stage_hidden(c.stages[o.stages - 1], i, got);
+            double d = distance(got, want + (size_t)i * n_embd, n_embd);
+            most = d > most || isnan(d) ? d : most;
+        }
+        free(want);
+    }
+    free(got);
+    chain_close(&c);
+    json_decref(root);
+    return most;
+}
+
+static void encoders_equal_transformers(void **state)
+{
+    (void)state;
+    if (!golden_dir())
+        skip();
+    const char *models[] = { "models/bert", "gguf/bert.f16.gguf" };
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        double d = encoder_distance(path_of("%s/golden/%s", golden_dir(), models[i]).text,
+                                    path_of("%s/golden/golden/bert", golden_dir()).text);
+        print_message("  %-32s hidden %.1e\n", models[i], d);
+        assert_true(d <= 1e-4);
+    }
+}
+
 /* Every entry of `folder` that CORDEE_GOLDEN_ONLY lets through. */
 static void check_folder(const char *folder, bool gguf)
 {
@@ -233,6 +282,7 @@ static void hf_equals_transformers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(gguf_equals_transformers),
-                                        cmocka_unit_test(hf_equals_transformers) };
+                                        cmocka_unit_test(hf_equals_transformers),
+                                        cmocka_unit_test(encoders_equal_transformers) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
