@@ -17,3 +17,8 @@ long env_get_long(const char *name, long otherwise)
     long value = strtol(text, &end, 10);
     return *end ? otherwise : value;
 }
+
+void env_default(const char *name, const char *value)
+{
+    setenv(name, value, 0); /* out of memory: the library keeps its own default */
+}

@@ -5,6 +5,9 @@
 
 /* The value, or NULL when unset. Owned by the environment. */
 const char *env_get(const char *name);
+/* Sets a variable that is not set; for libraries that are configured this way only.
+ * Before the process has threads. */
+void env_default(const char *name, const char *value);
 /* As a number; `otherwise` when unset or no number. */
 long env_get_long(const char *name, long otherwise);
 

@@ -1,11 +1,11 @@
 /* transport.c - one-way latency and rate of the data plane between two ranks.
  *
- *   mpiexec -n 2 bench_transport [--back-off] [--json]
+ *   mpiexec -n 2 bench_transport [--back-off US] [--json]
  *
  * Ping-pong through transport.h, half a round trip each, at three sizes, then a
  * stream with several messages on their way. Without --back-off both ranks spin,
  * which shows the transport itself; with it they wait as the engine does (spin
- * 20 us, then sleep), which is what counts where ranks share cores. The sealed
+ * 20 us, then sleep, up to US at a time), which is what counts where ranks share cores. The sealed
  * row adds the checksum of both ends. Over sockets: UCX_TLS=tcp,self
  * MPIR_CVAR_NOLOCAL=1. Pin the ranks on a noisy machine (mpiexec -bind-to core).
  */
@@ -25,7 +25,8 @@ enum { MAX_BYTES = 1 << 20, WARM = 50, MAX_ROUNDS = 3000, SEND_BUFS = 4, DEADLIN
 struct bench {
     struct transport *t;
     int rank;
-    bool back_off, json;
+    unsigned back_off_us; /* 0: spin */
+    bool json;
     struct backoff idle;
     uint32_t sent, received; /* sequence numbers */
 };
@@ -42,8 +43,8 @@ static struct tbuf *next_message(struct bench *b)
         struct transport_event ev;
         struct why why;
         err e = transport_poll(b->t, &ev, &why);
-        if (b->back_off)
-            backoff_wait(&b->idle, e == ERR_OK, 1000);
+        if (b->back_off_us)
+            backoff_wait(&b->idle, e == ERR_OK, b->back_off_us);
         else if (e == ERR_AGAIN)
             cpu_pause();
         if (e == ERR_OK)
@@ -137,7 +138,8 @@ int main(int argc, char **argv)
     struct bench b = {0};
     struct why why;
     for (int i = 1; i < argc; i++) {
-        b.back_off |= strcmp(argv[i], "--back-off") == 0;
+        if (strcmp(argv[i], "--back-off") == 0 && i + 1 < argc)
+            b.back_off_us = (unsigned)strtoul(argv[i + 1], NULL, 10);
         b.json |= strcmp(argv[i], "--json") == 0;
     }
     if (transport_mpi_open(&b.t, &why) != ERR_OK)

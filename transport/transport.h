@@ -65,7 +65,9 @@ uint64_t transport_received_bytes(const struct transport *t);
 void transport_close(struct transport *t);
 
 /* ---- MPI -------------------------------------------------------------------
- * Starts MPI (MPI_THREAD_FUNNELED, errors returned).
+ * Starts MPI (MPI_THREAD_FUNNELED, errors returned), before the process has other
+ * threads: defaults for UCX are put into the environment first. The caller is the
+ * owner thread. No deadline: MPI's own start blocks until all ranks are there.
  * ERR_INVAL  a world of one process inside a step of many: the reason names the
  *            launcher's missing option (srun without --mpi=pmi2) */
 MUST_CHECK err transport_mpi_open(struct transport **out, struct why *why);

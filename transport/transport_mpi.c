@@ -308,11 +308,24 @@ static err wait_all(MPI_Request *requests, int n, unsigned deadline_ms, const ch
     }
 }
 
+/* UCX over TCP sends anything above one segment (8 KB by default) in several
+ * steps, each of which waits for the other side to poll. A rank that sleeps
+ * between polls then needs milliseconds for what fits one larger segment in tens
+ * of microseconds (docs/transport.md). A site's own setting stays. */
+static const struct {
+    const char *name, *value;
+} defaults[] = {
+    {"UCX_TCP_TX_SEG_SIZE", "256k"},
+    {"UCX_TCP_RX_SEG_SIZE", "256k"},
+};
+
 err transport_mpi_open(struct transport **out, struct why *why)
 {
     struct mpi_plane *p = NULL;
     int provided = 0, rank = 0, size = 0;
     err e;
+    for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++)
+        env_default(defaults[i].name, defaults[i].value);
     TRY(mpi_check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided), "start-up", why));
     TRY(mpi_check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "start-up", why));
     TRY(mpi_check(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "start-up", why));
