@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/buf.h"
 #include "tokenizer/text.h"
 
 err added_init(struct added_set *a, struct why *why)
@@ -20,8 +21,8 @@ void added_fini(struct added_set *a)
 
 err added_put(struct added_set *a, const char *text, size_t len, struct added_token t, struct why *why)
 {
-    if (len == 0)
-        return ERR_OK;
+    if (len == 0 || utf8_valid_prefix(text, len) != len)
+        return ERR_OK; /* part of a character is never a match */
     if (a->n == a->cap) {
         size_t cap = a->cap ? a->cap * 2 : 16;
         struct added_token *token = realloc(a->token, cap * sizeof *token);

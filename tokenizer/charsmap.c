@@ -1,6 +1,7 @@
 /* charsmap.c - walking the double-array trie. */
 #include "tokenizer/charsmap.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,7 +75,8 @@ size_t charsmap_find(const struct charsmap *m, const char *s, size_t len, int lo
         if (label_of(unit) != c)
             break;
         node ^= offset_of(unit);
-        if (!has_leaf(unit) || node >= m->n_units)
+        bool inside = i + 1 < len && ((unsigned char)s[i + 1] & 0xc0) == 0x80; /* keys end with a character */
+        if (!has_leaf(unit) || node >= m->n_units || inside)
             continue;
         size_t value = m->unit[node] & 0x7fffffffu;
         if (value > m->text_len || ((unsigned char)m->text[value] & 0xc0) == 0x80)
