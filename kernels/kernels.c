@@ -1,6 +1,7 @@
 /* kernels.c - fills the table from kernels.inc. */
 #include "kernels/kernels.h"
 
+#include <cblas.h>
 #include <stdio.h>
 
 #include "kernels/act.h"
@@ -22,6 +23,7 @@ static void put_mul(struct kernels *k, enum fmt f, unsigned roles, const struct 
 void kernels_init(struct kernels *k, unsigned isa_allowed, enum precision precision)
 {
     *k = (struct kernels){.isa = isa_allowed, .precision = precision};
+    openblas_set_num_threads(1); /* it is called by the threads of our pool */
 #define KERNEL(slot, need, type, function)  \
     if ((ISA_##need & ~isa_allowed) == 0)   \
         k->slot = function;
@@ -55,7 +57,9 @@ size_t act_row_bytes(enum act a, int k)
 void kernels_name(const struct kernels *k, char *out, size_t size)
 {
     static const char *const precisions[PREC_COUNT] = {"exact", "fast"};
-    snprintf(out, size, "%s/%s/%d", cpu_isa_name(k->isa), precisions[k->precision], KERNELS_REVISION);
+    bool blas = k->mul[FMT_F32][ROLE_PROMPT].fn == mul_blas_ref; /* its bits are those of the core it chose */
+    snprintf(out, size, "%s%s%s/%s/%d", cpu_isa_name(k->isa), blas ? "+" : "", blas ? openblas_get_corename() : "",
+             precisions[k->precision], KERNELS_REVISION);
 }
 
 static const struct {
