@@ -267,8 +267,7 @@ void link_on_ready(struct link *l, uint32_t epoch)
     l->epoch = epoch;
     if (l->journal.n > 0)
         log_info("link: epoch %u is up, %d requests go on", epoch, l->journal.n);
-    if (l->backend.facts.name[0] == '\0')
-        models_ask(l);
+    models_ask(l); /* the kernel set, and so the fingerprint, is the epoch's */
     waiting_send(l);
 }
 
@@ -408,16 +407,20 @@ static void on_failed(struct link *l, struct journal_entry *en, const Cordee__Fa
 static void on_models(struct link *l, const Cordee__Models *m)
 {
     struct model_facts *f = &l->backend.facts;
-    if (m->n_model == 0 || f->name[0])
+    if (m->n_model == 0)
         return;
     const Cordee__Model *model = m->model[0];
+    if (f->name[0] && model->hash && strcmp(f->hash, model->hash) != 0)
+        log_error("link: the engine serves another model file (hash %s, here %s)", model->hash, f->hash);
+    COPY(f->fingerprint, model->fingerprint);
+    f->max_context = model->context <= INT32_MAX ? (int)model->context : 0;
+    if (f->name[0])
+        return; /* the rest is the owner's own */
     COPY(f->name, model->name);
     COPY(f->family, model->family);
     COPY(f->hash, model->hash);
-    COPY(f->fingerprint, model->fingerprint);
     f->n_params = model->parameters;
     f->n_vocab = model->vocab <= INT32_MAX ? (int)model->vocab : 0;
-    f->max_context = model->context <= INT32_MAX ? (int)model->context : 0;
 }
 
 static void on_stats(struct link *l, uint64_t id, const Cordee__Stats *stats)

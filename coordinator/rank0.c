@@ -1,11 +1,13 @@
 /* rank0.c - see rank0.h.
  *
  * One owner thread: it polls the data plane, both control planes and the program's
- * listeners in turn and sleeps a little (up to 1 ms) when nothing happened. Nothing
- * here computes, so the loop never stalls.
+ * listeners in turn and sleeps a little (up to 1 ms) when nothing happened; when
+ * nothing has been in flight for a while it tells all ranks to rest. Nothing here
+ * computes, so the loop never stalls.
  */
 #include "coordinator/rank0.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,8 @@
 
 #define IDLE_SLEEP_US 1000
 #define DONE_WAIT_MS 10000
+#define REST_AFTER_MS 500 /* without anything in flight: the ranks are told to rest */
+#define REST_MS 100
 
 struct rank0 {
     struct transport *t;
@@ -30,7 +34,8 @@ struct rank0 {
     struct front *front;
     struct service *service; /* `serve` as its only peer; NULL without serve */
     struct service_peer *peer;
-    bool ready, stopping;
+    bool ready, stopping, resting;
+    uint64_t busy_at_ms;
     int n_done;
     uint64_t started_ms;
 };
@@ -286,6 +291,50 @@ static err poll_serve(struct rank0 *r, bool *busy, struct why *why)
     return e;
 }
 
+/* Tells every rank; a rank that cannot be told is noticed as lost. */
+static void send_rest(struct rank0 *r, bool rest)
+{
+    Cordee__Rest message = CORDEE__REST__INIT;
+    Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
+    struct buf frame;
+    struct why why;
+    uint32_t body;
+    message.rest = rest;
+    env.body_case = CORDEE__ENVELOPE__BODY_REST;
+    env.rest = &message;
+    buf_init(&frame);
+    if (frame_put(&frame, &env, &why) == ERR_OK) {
+        int head = frame_head((uint8_t *)frame.data, frame.len, FRAME_MAX_BYTES, &body);
+        for (int i = 1; i <= r->assembly.n_stages; i++)
+            if (control_send(r->o->hub, i, frame.data + head, body, &why) != ERR_OK)
+                log_debug("to rank %d: %s", i, why.text);
+    }
+    buf_fini(&frame);
+    r->resting = rest;
+}
+
+/* An idle pipeline waits on control sockets and burns nothing; work wakes it at once. */
+static void follow_load(struct rank0 *r)
+{
+    if (!engine_idle(r->engine)) {
+        r->busy_at_ms = now_ms();
+        if (r->resting)
+            send_rest(r, false);
+    } else if (!r->resting && now_ms() - r->busy_at_ms > REST_AFTER_MS) {
+        send_rest(r, true);
+    }
+}
+
+static void wait_for_work(struct rank0 *r, struct backoff *idle, bool busy)
+{
+    struct pollfd fds[] = {{.fd = control_fd(r->o->hub), .events = POLLIN},
+                           {.fd = r->o->serve ? control_fd(r->o->serve) : -1, .events = POLLIN}};
+    if (r->resting && !busy && r->o->serve) /* without serve, requests come through io_turn */
+        poll(fds, 2, REST_MS);
+    else
+        backoff_wait(idle, busy, IDLE_SLEEP_US);
+}
+
 static err turn(struct rank0 *r, bool *busy, struct why *why)
 {
     err e;
@@ -315,8 +364,11 @@ static err serve(struct rank0 *r, struct why *why)
         }
         if ((e = turn(r, &busy, why)))
             return e;
-        backoff_wait(&idle, busy, IDLE_SLEEP_US);
+        follow_load(r);
+        wait_for_work(r, &idle, busy);
     }
+    if (r->resting)
+        send_rest(r, false); /* STOP comes over MPI */
     return ERR_OK;
 }
 

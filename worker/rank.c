@@ -1,13 +1,15 @@
 /* rank.c - one stage rank from Hello to Done.
  *
  * The owner thread runs this file: it is the only caller of the transport. While
- * nothing happens it backs off to 1 ms sleeps, so an idle rank costs well under
- * 1 % of a core. The control plane has its own thread (heartbeats go on while
+ * nothing happens it backs off to 1 ms sleeps; when rank 0 says that nothing is in
+ * flight (Rest) it waits on the control socket, which wakes it at once, so an idle
+ * rank costs next to nothing. The control plane has its own thread (heartbeats go on while
  * weights load), which also fences the process if rank 0 falls silent.
  */
 #include "worker/rank.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +25,7 @@
 #include "worker/worker.h"
 
 #define IDLE_SLEEP_US 1000
+#define REST_MS 100 /* between looks at MPI while rank 0 says that nothing is in flight */
 #define STATS_EVERY_MS 1000
 #define SEND_BUFFERS 8
 
@@ -38,6 +41,7 @@ struct rank {
     struct stage_range range;
     struct stage_bytes bytes;
     uint64_t stats_at_ms;
+    bool resting;
 };
 
 static err send_envelope(struct rank *r, Cordee__Envelope *env, struct why *why)
@@ -220,7 +224,7 @@ out:
 }
 
 /* One event of the control plane. *plan: set when the plan came (caller frees). */
-static err on_control(struct control_event *ev, Cordee__Envelope **plan, struct why *why)
+static err on_control(struct rank *r, struct control_event *ev, Cordee__Envelope **plan, struct why *why)
 {
     Cordee__Envelope *env = NULL;
     err e;
@@ -236,7 +240,9 @@ static err on_control(struct control_event *ev, Cordee__Envelope **plan, struct 
         *plan = env;
         return ERR_OK;
     }
-    if (env->body_case != CORDEE__ENVELOPE__BODY_SHUTDOWN)
+    if (env->body_case == CORDEE__ENVELOPE__BODY_REST)
+        r->resting = env->rest->rest;
+    else if (env->body_case != CORDEE__ENVELOPE__BODY_SHUTDOWN)
         log_warn("unexpected control message %d", (int)env->body_case);
     frame_free(env);
     return ERR_OK;
@@ -252,10 +258,19 @@ static err wait_for_plan(struct rank *r, Cordee__Envelope **plan, struct why *wh
             return why_set(why, ERR_TIMEOUT, "no plan from rank 0 within %u ms", r->o->plan_ms);
         if (control_poll(r->hub, &ev) == ERR_AGAIN)
             sleep_us(IDLE_SLEEP_US);
-        else if ((e = on_control(&ev, plan, why)))
+        else if ((e = on_control(r, &ev, plan, why)))
             return e;
     }
     return ERR_OK;
+}
+
+static void wait_for_work(struct rank *r, struct backoff *idle, bool busy)
+{
+    struct pollfd fd = {.fd = control_fd(r->hub), .events = POLLIN};
+    if (r->resting && !busy && transport_unsent(r->t) == 0)
+        poll(&fd, 1, REST_MS);
+    else
+        backoff_wait(idle, busy, IDLE_SLEEP_US);
 }
 
 static err serve_steps(struct rank *r, struct why *why)
@@ -268,11 +283,11 @@ static err serve_steps(struct rank *r, struct why *why)
         if ((e = worker_turn(r->worker, &busy, why)))
             return e == ERR_CANCELLED ? ERR_OK : e;
         while (control_poll(r->hub, &ev) != ERR_AGAIN)
-            if ((e = on_control(&ev, NULL, why)))
+            if ((e = on_control(r, &ev, NULL, why)))
                 return e;
         if (now_ms() - r->stats_at_ms > STATS_EVERY_MS && (e = send_stats(r, false, why)))
             return e;
-        backoff_wait(&idle, busy, IDLE_SLEEP_US);
+        wait_for_work(r, &idle, busy);
     }
 }
 
