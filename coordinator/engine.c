@@ -283,7 +283,7 @@ static int free_slot(const struct engine *en)
     return -1;
 }
 
-static int build_view(struct engine *en, struct sched_view *v);
+static void build_view(struct engine *en, struct sched_view *v);
 
 /* Room for a request of higher priority is made by preempting one of lower. */
 static void make_room(struct engine *en, int priority)
@@ -347,7 +347,7 @@ static bool waits_for_prefix(const struct engine *en, const struct seq *s)
     return s->n_shared > 0 && kvmap_state(en->kv, s->pages[s->n_shared - 1]) != KVMAP_SENT;
 }
 
-static int build_view(struct engine *en, struct sched_view *v)
+static void build_view(struct engine *en, struct sched_view *v)
 {
     *v = (struct sched_view){
         .seqs = en->view, .lim = en->lim, .next_step = pipeline_next_step(en->pipe),
@@ -361,7 +361,6 @@ static int build_view(struct engine *en, struct sched_view *v)
         en->view_seq[v->n] = s;
         en->view[v->n++] = seq_view(s, s->cancelled || waits_for_prefix(en, s));
     }
-    return v->n;
 }
 
 /* Marks the published pages that the rows up to s->next have completed. */
@@ -385,6 +384,7 @@ static err send_plan(struct engine *en, const struct sched_plan *plan, struct wh
             assert(taken);
             s->n_pages += need;
         }
+        s->lane = plan->lane[it->seq];
         en->parts[i] = (struct pipeline_part){s, it->first, it->n};
     }
     TRY(pipeline_send(en->pipe, en->parts, plan->n_items, why));
@@ -400,10 +400,8 @@ static err send_all(struct engine *en, bool *busy, struct why *why)
     struct sched_plan plan = {.items = en->items, .lane = en->lanes};
     struct sched_view v;
     while (en->n_active > 0 && pipeline_has_room(en->pipe)) {
-        int n = build_view(en, &v);
+        build_view(en, &v);
         bool go = sched_batch(&v, &plan);
-        for (int i = 0; i < n; i++)
-            en->view_seq[i]->lane = plan.lane[i];
         if (go) {
             *busy = true;
             TRY(send_plan(en, &plan, why));

@@ -120,19 +120,53 @@ static int assign_lanes(const struct sched_view *v, int *lane)
     return lanes;
 }
 
-/* The lane whose turn it is: the one with a sendable row that waited longest.
- * -1: none. due_only: only rows whose token is near. */
-static int next_lane(const struct sched_view *v, const int *lane, bool due_only)
+/* A sequence that has not run in its lane yet is out of step with it. */
+static bool is_joining(const struct sched_seq *s, int lane)
+{
+    return s->lane != lane;
+}
+
+/* Does sequence i go when its lane goes? Newcomers wait for their token elsewhere. */
+static bool goes_with_lane(const struct sched_view *v, const int *lane, int i, bool due_only)
+{
+    const struct sched_seq *s = &v->seqs[i];
+    return work_of(s) == WORK_DECODE && (!due_only || !is_joining(s, lane[i]) || is_due(v, s));
+}
+
+/* A lane goes as one: when none of its own sequences is still two steps ahead and,
+ * with due_only, the tokens of all are near. Otherwise it would fall apart into
+ * micro-batches of few rows. Returns how long its youngest row has waited, 0: it
+ * cannot go. */
+static uint32_t lane_age(const struct sched_view *v, const int *lane, int which, bool due_only)
+{
+    uint32_t youngest = UINT32_MAX;
+    bool any = false;
+    for (int i = 0; i < v->n; i++) {
+        const struct sched_seq *s = &v->seqs[i];
+        if (lane[i] != which)
+            continue;
+        if (!is_joining(s, which) && s->n_flight >= SCHED_AHEAD)
+            return 0;
+        if (!goes_with_lane(v, lane, i, due_only))
+            continue;
+        if (due_only && !is_due(v, s))
+            return 0;
+        any = true;
+        youngest = age(v, s) < youngest ? age(v, s) : youngest;
+    }
+    return any ? youngest : 0;
+}
+
+/* The lane whose turn it is: of those that can go, the one that waited longest; -1: none. */
+static int next_lane(const struct sched_view *v, const int *lane, int lanes, bool due_only)
 {
     int best = -1;
     uint32_t best_age = 0;
-    for (int i = 0; i < v->n; i++) {
-        const struct sched_seq *s = &v->seqs[i];
-        if (lane[i] < 0 || work_of(s) != WORK_DECODE || (due_only && !is_due(v, s)))
-            continue;
-        if (best < 0 || age(v, s) > best_age) {
-            best = lane[i];
-            best_age = age(v, s);
+    for (int l = 0; l < lanes; l++) {
+        uint32_t waited = lane_age(v, lane, l, due_only);
+        if (waited > best_age) {
+            best = l;
+            best_age = waited;
         }
     }
     return best;
@@ -169,9 +203,8 @@ static bool add_item(struct fill *f, int seq, int first, int n)
 static void fill_lane(struct fill *f, int lane, bool due_only)
 {
     for (int i = 0; i < f->v->n && f->out->n_rows < f->v->lim.max_rows; i++) {
-        const struct sched_seq *s = &f->v->seqs[i];
-        if (f->out->lane[i] == lane && work_of(s) == WORK_DECODE && (!due_only || is_due(f->v, s)))
-            add_item(f, i, s->next, 1);
+        if (f->out->lane[i] == lane && goes_with_lane(f->v, f->out->lane, i, due_only))
+            add_item(f, i, f->v->seqs[i].next, 1);
     }
 }
 
@@ -266,12 +299,12 @@ bool sched_batch(const struct sched_view *v, struct sched_plan *out)
     bool bulk = has_bulk(v);
     bool bulk_may_go = bulk && v->n_flight < v->lim.n_stages + 1;
 
-    int lane = next_lane(v, out->lane, true);
+    int lane = next_lane(v, out->lane, lanes, true);
     if (lane >= 0)
         fill_all(&f, lane, true, bulk, lanes);
     else if (bulk)
         fill_all(&f, -1, true, bulk_may_go, lanes);
-    else if ((lane = next_lane(v, out->lane, false)) >= 0)
+    else if ((lane = next_lane(v, out->lane, lanes, false)) >= 0)
         fill_all(&f, lane, false, false, lanes);
 
     if (f.starved && !v->draining)

@@ -53,7 +53,7 @@ struct sched_seq {
     int next;      /* first position not sent */
     int n_flight;  /* micro-batches in flight that carry rows of it */
     int n_pages;   /* pages it holds */
-    int lane;      /* -1: none yet */
+    int lane;      /* it last ran in; -1: none yet */
     uint32_t last_step; /* of its last micro-batch; meaningless with n_flight == 0 */
     int priority;
     uint64_t arrival;
@@ -78,7 +78,7 @@ struct sched_item {
 
 struct sched_plan {
     struct sched_item *items; /* [view.n] caller's; generated rows first */
-    int *lane;                /* [view.n] caller's; every sequence's lane from now on, -1: none */
+    int *lane;                /* [view.n] caller's; to be remembered for the sequences in items */
     int n_items;
     int n_gen_items;          /* items [0, n_gen_items) are generated rows */
     int n_rows;
