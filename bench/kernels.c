@@ -5,8 +5,7 @@
  * First the roof, in the same run: read bandwidth over a buffer of the same size
  * as the weights, and the peak rate of the multiply instructions that the mask
  * allows. Then each product on a matrix of `mib` MiB (more than any cache), best
- * of a few passes after a warm one. One thread; pin it (taskset -c 1) on a noisy
- * machine.
+ * of a few passes after a warm one. One thread.
  */
 #include <getopt.h>
 #include <math.h>
@@ -15,9 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/arena.h"
-#include "base/clock.h"
 #include "base/cpu.h"
 #include "kernels/kernels.h"
 
@@ -37,9 +36,12 @@ struct roof {
     uint64_t digest; /* of what was read: keeps the reads */
 };
 
+/* Processor time, not wall time: other processes take turns, not credit. */
 static double seconds(void)
 {
-    return (double)now_ns() * 1e-9;
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static struct roof measure_roof(const struct options *o, const struct kernels *k)

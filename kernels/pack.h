@@ -48,7 +48,7 @@ struct pack_traits {
     int16_t unit;         /* columns of a head entry; 0: not a block format */
     uint8_t lo_bits;      /* 8, 4 or 2 */
     uint8_t hi_bits;      /* 0, 1 or 2 */
-    uint8_t bias;         /* a code's value is code - bias, or table[code] */
+    uint8_t bias;         /* 0 or a power of two: a code's value is code - bias, or table[code] */
     uint8_t d;            /* enum pack_d */
     uint8_t factor;       /* columns that share a sub-scale byte; 0: none */
     uint8_t min;          /* enum pack_min */

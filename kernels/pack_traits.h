@@ -33,7 +33,7 @@ static const struct pack_traits pack_traits[FMT_COUNT] = {
     [FMT_Q6_K] = PACK_ROW(256, 4, 2, 32, F32, 16, NONE, NULL, 4, 16),
     [FMT_IQ4_NL] = PACK_ROW(32, 4, 0, 128, F16, 0, NONE, iq4_values, 2, 0),
     [FMT_IQ4_XS] = PACK_ROW(256, 4, 0, 128, F32, 32, NONE, iq4_values, 4, 8),
-    [FMT_MXFP4] = PACK_ROW(32, 4, 0, 12, E8M0, 0, NONE, mxfp4_values, 1, 0),
+    [FMT_MXFP4] = PACK_ROW(32, 4, 0, 16, E8M0, 0, NONE, mxfp4_values, 1, 0),
 };
 
 #endif

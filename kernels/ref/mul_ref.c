@@ -49,7 +49,7 @@ static float dot_block(enum fmt f, const struct parts *p, int col, const struct 
     if (t->factor != 16)
         return parts_scale(f, p, col) * (float)(low + high) * a->scale + parts_offset(f, p, col) * a->scaled_sum;
     return (parts_scale(f, p, col) * (float)low + parts_scale(f, p, col + 16) * (float)high +
-            parts_offset(f, p, col) * (float)a->sum[0] + parts_offset(f, p, col + 16) * (float)a->sum[1]) *
+            parts_offset(f, p, col) * (float)-a->neg_half[0] + parts_offset(f, p, col + 16) * (float)-a->neg_half[1]) *
            a->scale;
 }
 

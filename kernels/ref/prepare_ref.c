@@ -14,11 +14,12 @@ static void quantise_block(struct act_q8 *b, const float *x, int n)
         most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
     float up = most > 0 ? 127.0f / most : 0;
     *b = (struct act_q8){.scale = most / 127.0f};
+    int sum[2] = {0, 0};
     for (int i = 0; i < n; i++) {
         b->q[i] = (int8_t)lrintf(x[i] * up);
-        b->sum[i / 16] += b->q[i];
+        sum[i / 16] += b->q[i];
     }
-    b->scaled_sum = b->scale * (float)(b->sum[0] + b->sum[1]);
+    act_q8_sums(b, sum[0], sum[1]);
 }
 
 void prepare_q8_ref(void *dst, const float *x, size_t ldx, int m, int k)

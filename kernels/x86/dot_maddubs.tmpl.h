@@ -10,30 +10,32 @@
 /* Products whose 16-bit sum cannot overflow: most * 127 * 2 each. */
 INLINE int quads_in_16_bits(const struct pack_traits *t)
 {
-    int most = t->table ? 2 * t->bias : (1 << (t->lo_bits + t->hi_bits)) - 1;
+    int most = t->table ? 2 * t->bias - 1 : (1 << (t->lo_bits + t->hi_bits)) - 1;
     return most <= 15 ? 8 : most <= 31 ? 4 : most <= 63 ? 2 : 0;
 }
 
-INLINE vi dot_quads(const struct pack_traits *t, const vi *w, const int8_t *q, int n, int sum)
+/* 8-bit weights: the products of one quad, the sign moved to the activation. */
+INLINE vi dot_signed(vi w, vi q)
 {
-    int run = quads_in_16_bits(t);
-    vi ones = (vi)((vu)v_set32(0x00010001)), total = v_set32(run ? -t->bias * sum : 0);
-    if (run == 0) {
-        UNROLL
-        for (int i = 0; i < n; i++) {
-            vi value = (vi)((vu)w[i] ^ 0x80808080u);
-            vi pairs = v_maddubs(v_abs8(value), v_sign8(bcast_quad(q + 4 * i), value));
-            total = v_add32(total, v_madd16(pairs, ones));
-        }
-        return total;
-    }
-    int step = run < n ? run : n;
+    vi value = (vi)((vu)w ^ 0x80808080u);
+    return v_maddubs(v_abs8(value), v_sign8(q, value));
+}
+
+INLINE void dot_quads(const struct pack_traits *t, const vi *w, const char *a, size_t lda, int rows, int from, int n,
+                      vi *sum)
+{
+    int run = quads_in_16_bits(t), step = run == 0 ? 1 : run < n ? run : n;
+    vi ones = v_set32(0x00010001);
     UNROLL
-    for (int i = 0; i < n; i += step) {
-        vi pairs = v_maddubs(w[i], bcast_quad(q + 4 * i));
-        for (int j = i + 1; j < i + step; j++)
-            pairs = v_add16(pairs, v_maddubs(w[j], bcast_quad(q + 4 * j)));
-        total = v_add32(total, v_madd16(pairs, ones));
+    for (int i = 0; i < rows; i++) {
+        const struct act_q8 *b = block_at(a, lda, i);
+        sum[i] = run ? bias_start(t, b, from, n) : v_set32(0); /* signed values have no bias */
+        UNROLL
+        for (int q = from; q < from + n; q += step) {
+            vi pairs = run ? v_maddubs(w[q], bcast_quad(b, q)) : dot_signed(w[q], bcast_quad(b, q));
+            for (int j = q + 1; j < q + step; j++)
+                pairs = v_add16(pairs, v_maddubs(w[j], bcast_quad(b, j)));
+            sum[i] = v_add32(sum[i], v_madd16(pairs, ones));
+        }
     }
-    return total;
 }

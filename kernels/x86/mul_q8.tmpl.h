@@ -1,8 +1,10 @@
 /* mul_q8.tmpl.h - products of packed block formats with int8 activations.
  *
  * The including file chose the vector words and defines
- *   vi dot_quads(const struct pack_traits *t, const vi *w, const int8_t *q, int n, int sum)
- * the exact integer sum of value * q over n quads, one lane a row of weights.
+ *   void dot_quads(const struct pack_traits *t, const vi *w, const char *a, size_t lda, int rows, int from, int n,
+ *                  vi *sum)
+ * sum[i] = the exact integer sum of value * q over the quads [from, from + n) of
+ * activation block i (lda bytes apart), one lane a row of weights.
  * Integer sums are exact in any order, so a result's bits depend only on the
  * order of the float additions, and that is block by block along k for every
  * tile height: the contract of kernels.h holds whatever m is.
@@ -13,6 +15,12 @@
 #include "kernels/act.h"
 #include "kernels/kernels.h"
 #include "kernels/x86/unpack.tmpl.h"
+
+/* Rows whose dot products are interleaved: one chain of dependent instructions
+ * would leave the multiplier waiting for itself. */
+#ifndef ROWS_ABREAST
+#define ROWS_ABREAST 4
+#endif
 
 #ifndef PREFETCH_BYTES
 #define PREFETCH_BYTES 4096
@@ -25,32 +33,51 @@ INLINE void prefetch(const uint8_t *p, int bytes)
         _mm_prefetch((const char *)p + i, _MM_HINT_T0);
 }
 
-INLINE vi bcast_quad(const int8_t *q)
+INLINE const struct act_q8 *block_at(const char *a, size_t lda, int i)
+{
+    return (const void *)(a + (size_t)i * lda);
+}
+
+/* -bias * sum of the quads in every lane: what unsigned codes add too much. */
+INLINE vi bias_start(const struct pack_traits *t, const struct act_q8 *a, int from, int n)
+{
+    int neg_sum = n == QUADS ? a->neg_sum : a->neg_half[from / 4];
+    return t->bias ? (vi)((vu)v_set32(neg_sum) << __builtin_ctz(t->bias)) : v_set32(0);
+}
+
+INLINE vi bcast_quad(const struct act_q8 *a, int quad)
 {
     int32_t four;
-    memcpy(&four, q, 4);
+    memcpy(&four, a->q + 4 * quad, 4);
     return v_set32(four);
 }
 
-static inline vi dot_quads(const struct pack_traits *t, const vi *w, const int8_t *q, int n, int sum);
+static inline void dot_quads(const struct pack_traits *t, const vi *w, const char *a, size_t lda, int rows, int from,
+                             int n, vi *sum);
 
-/* acc += one block of 32 weights columns times one activation block. */
-INLINE vf mul_block(const struct pack_traits *t, const vi *w, const vf *scale, const vf *offset,
-                    const struct act_q8 *a, vf acc)
+/* acc[i] += 32 weight columns times activation block i. */
+INLINE void mul_blocks(const struct pack_traits *t, const vi *w, const vf *scale, const vf *offset, const char *a,
+                       size_t lda, int rows, int h, vf acc[][HALVES])
 {
-    if (t->factor == 16) {
-        vf low = v_from_int(dot_quads(t, w, a->q, 4, a->sum[0]));
-        vf high = v_from_int(dot_quads(t, w + 4, a->q + 16, 4, a->sum[1]));
-        vf sum = v_fma(high, scale[1], v_mul(low, scale[0]));
-        if (t->min != PACK_MIN_NONE)
-            sum = v_fma(v_set((float)a->sum[1]), offset[1], v_fma(v_set((float)a->sum[0]), offset[0], sum));
-        return v_fma(sum, v_set(a->scale), acc);
+    vi low[ROWS_ABREAST], high[ROWS_ABREAST];
+    dot_quads(t, w, a, lda, rows, 0, t->factor == 16 ? 4 : 8, low);
+    if (t->factor == 16)
+        dot_quads(t, w, a, lda, rows, 4, 4, high);
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        const struct act_q8 *b = block_at(a, lda, i);
+        if (t->factor == 16) {
+            vf sum = v_fma(v_from_int(high[i]), scale[1], v_mul(v_from_int(low[i]), scale[0]));
+            if (t->min != PACK_MIN_NONE)
+                sum = v_fma(v_from_int(v_set32(-b->neg_half[1])), offset[1],
+                            v_fma(v_from_int(v_set32(-b->neg_half[0])), offset[0], sum));
+            acc[i][h] = v_fma(sum, v_set(b->scale), acc[i][h]);
+        } else {
+            acc[i][h] = v_fma(v_from_int(low[i]), v_mul(scale[0], v_set(b->scale)), acc[i][h]);
+            if (t->min != PACK_MIN_NONE)
+                acc[i][h] = v_fma(offset[0], v_set(b->scaled_sum), acc[i][h]);
+        }
     }
-    vf sum = v_from_int(dot_quads(t, w, a->q, 8, a->sum[0] + a->sum[1]));
-    acc = v_fma(sum, v_mul(scale[0], v_set(a->scale)), acc);
-    if (t->min != PACK_MIN_NONE)
-        acc = v_fma(offset[0], v_set(a->scaled_sum), acc);
-    return acc;
 }
 
 /* One body entry times m activation blocks lda bytes apart. */
@@ -67,10 +94,8 @@ INLINE void mul_columns(const struct pack_traits *t, const uint8_t *head, const 
         if (t->factor == 16)
             factors(t, head, h, col + 16, d[h], min[h], &scale[1], &offset[1]);
         UNROLL
-        for (int i = 0; i < m; i++) {
-            const void *block = a + (size_t)i * lda;
-            acc[i][h] = mul_block(t, w, scale, offset, block, acc[i][h]);
-        }
+        for (int i = 0; i < m; i += ROWS_ABREAST)
+            mul_blocks(t, w, scale, offset, a + (size_t)i * lda, lda, m < ROWS_ABREAST ? m : ROWS_ABREAST, h, acc + i);
     }
 }
 

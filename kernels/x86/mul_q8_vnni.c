@@ -2,20 +2,25 @@
  *
  * One instruction multiplies 16 rows by 4 columns with 4 broadcast bytes. Weights
  * are unsigned codes; what the bias adds too much is subtracted at the start
- * through the activation's sum, which costs a broadcast and nothing per column.
+ * through the activation's sum: one shift, nothing per column.
  */
 #include "kernels/x86/vec_avx512.h"
 #define MAX_TILE 16
 #include "kernels/table.h"
 #include "kernels/x86/mul_q8.tmpl.h"
 
-INLINE vi dot_quads(const struct pack_traits *t, const vi *w, const int8_t *q, int n, int sum)
+INLINE void dot_quads(const struct pack_traits *t, const vi *w, const char *a, size_t lda, int rows, int from, int n,
+                      vi *sum)
 {
-    vi total = v_set32(-t->bias * sum);
     UNROLL
-    for (int i = 0; i < n; i++)
-        total = _mm512_dpbusd_epi32(total, w[i], bcast_quad(q + 4 * i));
-    return total;
+    for (int i = 0; i < rows; i++)
+        sum[i] = bias_start(t, block_at(a, lda, i), from, n);
+    UNROLL
+    for (int q = from; q < from + n; q++) {
+        UNROLL
+        for (int i = 0; i < rows; i++)
+            sum[i] = _mm512_dpbusd_epi32(sum[i], w[q], bcast_quad(block_at(a, lda, i), q));
+    }
 }
 
 MUL_Q8(mul_q8_q4_0_vnni, FMT_Q4_0)

@@ -38,8 +38,9 @@ void ISA_FN(prepare_q8)(void *dst, const float *x, size_t ldx, int m, int k)
     for (int i = 0; i < m; i++) {
         struct act_q8 *b = (struct act_q8 *)((char *)dst + (size_t)i * act_row_bytes(ACT_Q8, k));
         for (int c = 0; c < k; c += 32, b++) {
-            b->scale = quantise_32(b->q, x + (size_t)i * ldx + c, k - c < 32 ? k - c : 32, b->sum) / 127.0f;
-            b->scaled_sum = b->scale * (float)(b->sum[0] + b->sum[1]);
+            int sum[2];
+            b->scale = quantise_32(b->q, x + (size_t)i * ldx + c, k - c < 32 ? k - c : 32, sum) / 127.0f;
+            act_q8_sums(b, sum[0], sum[1]);
         }
     }
 }
