@@ -70,18 +70,6 @@ def pss_mib(pid):
     return 0.0
 
 
-def flat(value, name=""):
-    """Nested JSON as (dotted name, scalar) pairs."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from flat(inner, f"{name}.{key}" if name else key)
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            yield from flat(inner, f"{name}[{i}]")
-    else:
-        yield name, value
-
-
 def processes(pid, stats_path):
     total, ticks = 0.0, os.sysconf("SC_CLK_TCK")
     for member in descendants(pid):
@@ -96,12 +84,17 @@ def processes(pid, stats_path):
         print(f"  pid {member:<7} {' '.join(words):<24.24} {mib:8.1f} MiB  {cpu:6.2f} s CPU")
     print(f"  {'in all':<36} {total:8.1f} MiB")
     stats = json.loads(pathlib.Path(stats_path).read_text() or "{}")
-    stages = stats.get("stages")
-    if isinstance(stages, list):
-        for i, stage in enumerate(stages):
-            print(f"  stage {i + 1}: " + ", ".join(f"{k} {v}" for k, v in flat(stage)))
-    for name, value in flat({k: v for k, v in stats.items() if k != "stages"}):
-        print(f"  {name}: {value}")
+    print(f"\n  {'stage':<6}{'host':<14}{'layers':<10}{'holds':<17}{'weights':>12}{'KV':>12}{'busy':>9}")
+    for stage in stats.get("stage", []):
+        holds = " + ".join(w for w in ("embed", "head") if stage.get(w)) or "-"
+        layers = f"{stage['first']}..{stage['last']}" if stage["last"] > stage["first"] else "none"
+        print(f"  {stage['rank']:<6}{stage['host']:<14.13}{layers:<10}{holds:<17}"
+              f"{stage['weight_bytes'] / 2**20:8.1f} MiB{stage['kv_bytes'] / 2**20:8.1f} MiB"
+              f"{stage['busy_us'] / 1e6:7.2f} s")
+    kernels = {stage.get("kernels") for stage in stats.get("stage", [])}
+    print(f"\n  epoch {stats.get('epoch', '?')}, kernels {', '.join(sorted(filter(None, kernels)))}, "
+          f"{stats.get('prompt_tokens', 0)} prompt and {stats.get('generated_tokens', 0)} generated tokens, "
+          f"{stats.get('restarts', 0)} restarts")
     return 0
 
 
