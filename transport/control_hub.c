@@ -5,6 +5,10 @@
  * the rest waits in the kernel's queue. Whoever does not know the key learns
  * only that it was wrong. A member whose number is taken, was lost before, or is
  * of another epoch is told so.
+ *
+ * A member that ran out of patience just when it was welcomed dials again, so a
+ * number is spent only when its member has confirmed the welcome; until then its
+ * latest attempt counts.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +60,14 @@ static void refuse(struct control *c, struct peer *p, const char *reason, uint64
     peer_go(p, PEER_LEAVING);
 }
 
+/* An earlier attempt of the same member that it has given up by now. */
+static void drop_unconfirmed(struct control *c, uint32_t member)
+{
+    for (int i = 0; i < c->n_places; i++)
+        if (c->peers[i].state == PEER_GREETED && (uint32_t)c->peers[i].member == member)
+            control_lose(c, &c->peers[i], "came again");
+}
+
 /* NULL: it may come in. */
 static const char *objection(const struct control *c, const struct control_auth *a, char text[REFUSE_TEXT_MAX])
 {
@@ -82,6 +94,7 @@ void hub_greet(struct control *c, struct peer *p, const struct control_view *m, 
         refuse(c, p, why.text, now);
         return;
     }
+    drop_unconfirmed(c, p->auth.member);
     const char *no = objection(c, &p->auth, text);
     if (no) {
         refuse(c, p, no, now);
@@ -94,11 +107,18 @@ void hub_greet(struct control *c, struct peer *p, const struct control_view *m, 
         refuse(c, p, "the hub is out of memory", now);
         return;
     }
+    p->joined = joined;
     p->lost = lost;
     p->member = (int)p->auth.member;
-    p->said_ms = now;
-    peer_go(p, PEER_OPEN);
+    p->since_ms = p->said_ms = now;
     c->numbers[p->member] = NUMBER_IN;
-    joined->ev = (struct control_event){.kind = CONTROL_JOINED, .member = p->member};
-    event_push(&c->events, joined);
+    peer_go(p, PEER_GREETED);
+}
+
+void hub_confirm(struct control *c, struct peer *p)
+{
+    peer_go(p, PEER_OPEN);
+    p->joined->ev = (struct control_event){.kind = CONTROL_JOINED, .member = p->member};
+    event_push(&c->events, p->joined);
+    p->joined = NULL;
 }

@@ -109,6 +109,10 @@ static err try_address(struct control *c, const char *address, uint64_t until_ms
     }
     p->heard_ms = now_ms();
     peer_go(p, PEER_OPEN);
+    peer_put(p, CONTROL_MSG_BEAT, NULL, 0, p->heard_ms);
+    e = peer_flush(p, why);
+    if (e != ERR_OK)
+        peer_close(p);
 out:
     return e;
 }

@@ -38,6 +38,12 @@ bool control_is_full(const struct control *c)
 void control_lose(struct control *c, struct peer *p, const char *reason)
 {
     struct event *lost = p->lost;
+    if (p->state == PEER_GREETED)
+        c->numbers[p->member] = NUMBER_FREE;
+    if (p->state != PEER_OPEN) {
+        peer_close(p);
+        return;
+    }
     p->lost = NULL;
     if (c->hub)
         c->numbers[p->member] = NUMBER_GONE;
@@ -80,33 +86,28 @@ static void on_message(struct control *c, struct peer *p, const struct control_v
     }
 }
 
-static void on_bad_bytes(struct control *c, struct peer *p)
-{
-    if (p->state == PEER_OPEN)
-        control_lose(c, p, "broke the protocol: a length or a kind out of range");
-    else
-        peer_close(p);
-}
-
 /* All whole messages that have arrived. */
 static void on_bytes(struct control *c, struct peer *p, uint64_t now)
 {
     size_t at = 0;
-    while (p->state == PEER_AUTH || p->state == PEER_OPEN) {
-        size_t cap = p->state == PEER_OPEN ? c->o.frame_max : CONTROL_AUTH_CAP;
+    while (p->state != PEER_NONE && p->state != PEER_LEAVING) {
+        size_t cap = p->state == PEER_AUTH ? CONTROL_AUTH_CAP : c->o.frame_max;
         struct control_view m;
         long n = control_msg_get((const uint8_t *)p->in.data + at, p->in.len - at, cap, &m);
         if (n == 0)
             break;
         if (n < 0) {
-            on_bad_bytes(c, p);
+            control_lose(c, p, "broke the protocol: a length or a kind out of range");
             return;
         }
         at += (size_t)n;
-        if (p->state == PEER_AUTH)
+        if (p->state == PEER_AUTH) {
             hub_greet(c, p, &m, now);
-        else
-            on_message(c, p, &m);
+            continue;
+        }
+        if (p->state == PEER_GREETED)
+            hub_confirm(c, p);
+        on_message(c, p, &m);
     }
     if (p->state != PEER_NONE)
         peer_consume(p, at);
@@ -118,10 +119,8 @@ static void on_readable(struct control *c, struct peer *p, uint64_t now)
     err e = peer_read(p, READ_BUDGET, now, &why);
     if (e == ERR_OK)
         on_bytes(c, p, now);
-    else if (e != ERR_AGAIN && p->state == PEER_OPEN)
-        control_lose(c, p, why.text);
     else if (e != ERR_AGAIN)
-        peer_close(p);
+        control_lose(c, p, why.text);
 }
 
 static void flush(struct control *c, struct peer *p)
@@ -129,12 +128,8 @@ static void flush(struct control *c, struct peer *p)
     struct why why = {""};
     if (p->state == PEER_NONE || !peer_unsent(p))
         return;
-    if (peer_flush(p, &why) == ERR_OK)
-        return;
-    if (p->state == PEER_OPEN)
+    if (peer_flush(p, &why) != ERR_OK)
         control_lose(c, p, why.text);
-    else
-        peer_close(p);
 }
 
 /* Time's part for one peer. before: when the last poll() began; heard nothing
@@ -144,8 +139,9 @@ static void on_time(struct control *c, struct peer *p, bool silent, uint64_t bef
     char text[80];
     switch (p->state) {
     case PEER_AUTH:
+    case PEER_GREETED:
         if (now - p->since_ms >= STRANGER_MS)
-            peer_close(p);
+            control_lose(c, p, "said nothing");
         break;
     case PEER_OPEN:
         if (control_is_full(c)) {
@@ -185,7 +181,7 @@ static void fill_polls(struct control *c)
         const struct peer *p = &c->peers[i];
         struct pollfd *f = &c->polls[2 + i];
         *f = (struct pollfd){.fd = p->state == PEER_NONE ? -1 : p->fd};
-        n_strangers += p->state == PEER_AUTH || p->state == PEER_LEAVING;
+        n_strangers += p->state != PEER_NONE && p->state != PEER_OPEN;
         if (p->state == PEER_OPEN && full)
             f->fd = peer_unsent(p) ? p->fd : -1; /* a hang-up cannot be masked: do not look */
         else
@@ -233,8 +229,8 @@ static bool all_gone(struct control *c, uint64_t now)
     bool waiting = false;
     for (int i = 0; i < c->n_places; i++) {
         struct peer *p = &c->peers[i];
-        if (p->state == PEER_AUTH)
-            peer_close(p);
+        if (p->state == PEER_AUTH || p->state == PEER_GREETED)
+            control_lose(c, p, "closing");
         if (p->state == PEER_OPEN) {
             peer_put(p, CONTROL_MSG_BYE, NULL, 0, now);
             peer_go(p, PEER_LEAVING);

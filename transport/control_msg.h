@@ -6,6 +6,7 @@
  *   hub -> member   CHALLENGE  magic[8] | hub nonce[32]
  *   member -> hub   HELLO      member u32 | epoch u32 | member nonce[32] | mac[32]
  *   hub -> member   WELCOME    mac[32]      or REFUSE with a reason
+ *   member -> hub   BEAT       "I am in": until then the number is only reserved
  *
  * mac = HMAC-SHA256(key, role | hub nonce | member nonce | member | epoch), role
  * being the sender's, so neither side can be answered with its own words. The key

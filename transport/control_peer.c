@@ -16,7 +16,8 @@ enum {
 #define TO(state) (1u << PEER_##state)
 static const unsigned may_go[PEER_STATE_COUNT] = {
     [PEER_NONE] = TO(AUTH),
-    [PEER_AUTH] = TO(OPEN) | TO(LEAVING) | TO(NONE),
+    [PEER_AUTH] = TO(GREETED) | TO(OPEN) | TO(LEAVING) | TO(NONE),
+    [PEER_GREETED] = TO(OPEN) | TO(NONE),
     [PEER_OPEN] = TO(LEAVING) | TO(NONE),
     [PEER_LEAVING] = TO(NONE),
 };
@@ -47,8 +48,9 @@ void peer_close(struct peer *p)
     close(p->fd);
     buf_fini(&p->in);
     buf_fini(&p->out);
+    free(p->joined);
     free(p->lost);
-    p->lost = NULL;
+    p->joined = p->lost = NULL;
     p->fd = -1;
     peer_go(p, PEER_NONE);
 }

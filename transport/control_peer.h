@@ -18,6 +18,7 @@
 #define PEER_STATES(X)                                        \
     X(NONE, "the place is free; no socket")                   \
     X(AUTH, "connected; not yet known")                       \
+    X(GREETED, "hub: known and welcomed, not yet confirmed")  \
     X(OPEN, "known; frames and heartbeats")                   \
     X(LEAVING, "the last bytes leave, nothing is heard more")
 
@@ -33,13 +34,13 @@ struct event;
 struct peer {
     enum peer_state state;
     int fd;     /* owned */
-    int member; /* OPEN: its number; the hub itself is -1 */
+    int member; /* GREETED, OPEN: its number; the hub itself is -1 */
     uint64_t since_ms, heard_ms, said_ms;
     bool shut; /* LEAVING: all is sent, waiting for the other side to close */
     struct control_auth auth;
     struct buf in, out;
     size_t out_at;      /* out.data[out_at..] is still to leave */
-    struct event *lost; /* taken early, so that a loss can always be told */
+    struct event *joined, *lost; /* taken early, so that both can always be told */
 };
 
 /* The only assignment to peer->state. */

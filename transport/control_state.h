@@ -55,15 +55,17 @@ struct control {
 void *control_loop(void *arg);
 /* Makes the thread look again. */
 void control_wake(struct control *c);
-/* Ends an open connection: closes it and tells the owner. Under the lock. */
+/* Ends a connection. The owner is told of one that was open; a number that was
+ * only reserved becomes free again. Under the lock. */
 void control_lose(struct control *c, struct peer *p, const char *reason);
 /* More waits for the owner than it may: nothing is read meanwhile. Under the lock. */
 bool control_is_full(const struct control *c);
 
 /* Hub: takes waiting connections while there is room. Under the lock. */
 void hub_accept(struct control *c, uint64_t now);
-/* Hub: a message of a peer in state AUTH. Under the lock. */
+/* Hub: a message of a peer in state AUTH; the first one in state GREETED. Under the lock. */
 void hub_greet(struct control *c, struct peer *p, const struct control_view *m, uint64_t now);
+void hub_confirm(struct control *c, struct peer *p);
 
 /* Member: dials, shakes hands; peers[0] is OPEN on success. */
 MUST_CHECK err member_dial(struct control *c, const char *addresses, struct why *why);

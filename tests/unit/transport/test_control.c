@@ -317,7 +317,7 @@ static void test_hostile_bytes_end_only_their_own_connection(void **state)
 }
 
 /* A hand-made member that knows the key, for what follows the handshake. */
-static int raw_member(const struct control *hub, uint32_t number)
+static int raw_member(const struct control *hub, uint32_t number, bool confirm)
 {
     struct control_auth a = {.member = number, .epoch = EPOCH};
     struct control_view m;
@@ -330,6 +330,8 @@ static int raw_member(const struct control *hub, uint32_t number)
     assert_true(control_get_challenge(&m, &a));
     buf_init(&out);
     assert_int_equal(control_put_hello(&out, &a, "a job's key", &why), ERR_OK);
+    if (confirm)
+        control_msg_put(&out, CONTROL_MSG_BEAT, NULL, 0);
     assert_int_equal(send(fd, out.data, out.len, MSG_NOSIGNAL), (ssize_t)out.len);
     buf_fini(&out);
     return fd;
@@ -350,12 +352,36 @@ static void test_a_member_that_breaks_the_protocol_is_lost(void **state)
     struct control_options o = options(0);
     struct control *hub = listen_with(&o);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        int fd = raw_member(hub, (uint32_t)i);
+        int fd = raw_member(hub, (uint32_t)i, true);
         next_event(hub, CONTROL_JOINED);
         send(fd, rows[i].bytes, rows[i].len, MSG_NOSIGNAL);
         assert_non_null(strstr(next_event(hub, CONTROL_LOST).reason, "broke the protocol"));
         read_to_end(fd);
     }
+    control_close(hub, 0);
+}
+
+/* It gave up while it was being welcomed: the owner never hears of it, and the
+ * number is free for its next attempt. */
+static void test_a_welcome_that_nobody_hears_spends_no_number(void **state)
+{
+    (void)state;
+    struct control_options o = options(0);
+    struct control *hub = listen_with(&o);
+    uint8_t welcome[34];
+    int fd = raw_member(hub, 1, false);
+    assert_int_equal(recv(fd, welcome, sizeof welcome, MSG_WAITALL), sizeof welcome);
+    struct control *m = join(hub, 1);
+    assert_int_equal(next_event(hub, CONTROL_JOINED).member, 1);
+    expect_quiet(hub);
+    close(fd);
+    fd = raw_member(hub, 2, false);
+    assert_int_equal(recv(fd, welcome, sizeof welcome, MSG_WAITALL), sizeof welcome);
+    close(fd);
+    expect_quiet(hub);
+    control_close(m, 0);
+    next_event(hub, CONTROL_LOST);
+    expect_quiet(hub);
     control_close(hub, 0);
 }
 
@@ -491,6 +517,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_what_is_queued_leaves_before_the_good_bye),
         cmocka_unit_test(test_hostile_bytes_end_only_their_own_connection),
         cmocka_unit_test(test_a_member_that_breaks_the_protocol_is_lost),
+        cmocka_unit_test(test_a_welcome_that_nobody_hears_spends_no_number),
         cmocka_unit_test(test_silence_and_death_are_noticed),
         cmocka_unit_test(test_a_member_without_its_hub_is_fenced),
         cmocka_unit_test(test_a_quiet_member_lives),
