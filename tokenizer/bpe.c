@@ -1,9 +1,9 @@
 /* bpe.c - merging one word.
  *
- * Symbols form a linked list in text order; a heap holds the possible merges,
- * best rank first and leftmost among equals, so a word of n characters costs
- * O(n log n) whatever it looks like. A heap entry remembers the two ids it was
- * made for and is stale once either symbol has changed.
+ * Symbols form a linked list in text order; a queue gives the best merge, lowest
+ * rank first and leftmost among equals, so a word of n characters costs
+ * O(n log n) whatever it looks like. A symbol knows the rank of its merge with
+ * the one behind it; a queue entry with another rank is stale.
  */
 #include "tokenizer/bpe.h"
 
@@ -14,89 +14,60 @@
 #include "tokenizer/ids.h"
 #include "tokenizer/text.h"
 
+#define NO_MERGE UINT32_MAX
+
 struct bpe_symbol {
-    int32_t id; /* -1: unknown; >= vocabulary size: a ghost */
-    uint32_t at, len;
+    int32_t id;         /* -1: unknown; >= vocabulary size: a ghost */
+    uint32_t at, len;   /* len 0: merged into the one before */
     int32_t prev, next; /* -1: none */
+    uint32_t rank;      /* of the merge with `next`, or NO_MERGE */
+    int32_t merged;     /* what it would make */
 };
 
-struct bpe_candidate {
-    uint64_t order; /* rank << 32 | index of the left symbol */
+struct bpe_undo {
     int32_t left, right, id;
 };
 
 void bpe_scratch_fini(struct bpe_scratch *s)
 {
     free(s->symbol);
-    free(s->heap);
+    merge_queue_fini(&s->queue);
     free(s->unused);
     free(s->todo);
     *s = (struct bpe_scratch){0};
 }
 
-/* Grows an array to hold `need` items; cap is updated. */
-static err room(void **array, size_t *cap, size_t need, size_t size, struct why *why)
+static err remember_unused(struct bpe_scratch *s, struct bpe_undo u, struct why *why)
 {
-    if (need <= *cap)
-        return ERR_OK;
-    size_t more = need + need / 2 + 64;
-    void *p = realloc(*array, more * size);
-    if (!p)
-        return why_set(why, ERR_NOMEM, "tokenizer: a word of %zu characters", need);
-    *array = p;
-    *cap = more;
+    size_t k = 0;
+    while (k < s->n_unused && s->unused[k].id != u.id)
+        k++;
+    err e = array_room((void **)&s->unused, &s->cap_unused, k + 1, sizeof u, why);
+    if (e != ERR_OK)
+        return e;
+    s->unused[k] = u;
+    s->n_unused += k == s->n_unused;
     return ERR_OK;
 }
 
-static void sift_up(struct bpe_candidate *heap, size_t i)
-{
-    struct bpe_candidate x = heap[i];
-    for (; i > 0 && heap[(i - 1) / 2].order > x.order; i = (i - 1) / 2)
-        heap[i] = heap[(i - 1) / 2];
-    heap[i] = x;
-}
-
-static void pop_top(struct bpe_scratch *s)
-{
-    struct bpe_candidate x = s->heap[--s->n_heap], *heap = s->heap;
-    size_t n = s->n_heap, i = 0;
-    for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && heap[child + 1].order < heap[child].order)
-            child++;
-        if (heap[child].order >= x.order)
-            break;
-        heap[i] = heap[child];
-    }
-    if (n > 0)
-        heap[i] = x;
-}
-
-/* Offers the merge of symbol i with the one behind it. */
+/* Looks up the merge of symbol i with the one behind it and queues it. */
 static err offer(const struct bpe *b, struct bpe_scratch *s, int32_t i, struct why *why)
 {
-    int32_t next = i < 0 ? -1 : s->symbol[i].next;
-    if (next < 0 || s->symbol[i].id < 0 || s->symbol[next].id < 0)
-        return ERR_OK;
-    const struct bpe_pair *p = bpe_find(b, s->symbol[i].id, s->symbol[next].id);
+    struct bpe_symbol *left = &s->symbol[i];
+    const struct bpe_pair *p = NULL;
+    left->rank = NO_MERGE;
+    if (left->next >= 0 && left->id >= 0 && s->symbol[left->next].id >= 0)
+        p = bpe_find(b, left->id, s->symbol[left->next].id);
     if (!p)
         return ERR_OK;
-    struct bpe_candidate c = {.order = (uint64_t)p->rank << 32 | (uint32_t)i,
-                              .left = s->symbol[i].id, .right = s->symbol[next].id, .id = p->id};
-    err e;
-    TRY(room((void **)&s->heap, &s->cap_heap, s->n_heap + 1, sizeof c, why));
-    s->heap[s->n_heap++] = c;
-    sift_up(s->heap, s->n_heap - 1);
+    left->rank = p->rank;
+    left->merged = p->id;
     if (b->vocab->piece[p->id].type == TOKEN_UNUSED) {
-        size_t k = 0;
-        while (k < s->n_unused && s->unused[k].id != c.id)
-            k++;
-        TRY(room((void **)&s->unused, &s->cap_unused, k + 1, sizeof c, why));
-        s->unused[k] = c;
-        s->n_unused += k == s->n_unused;
+        err e = remember_unused(s, (struct bpe_undo){left->id, s->symbol[left->next].id, p->id}, why);
+        if (e != ERR_OK)
+            return e;
     }
-    e = ERR_OK;
-out:
-    return e;
+    return merge_queue_push(&s->queue, p->rank, (uint32_t)i, why);
 }
 
 static int32_t char_id(const struct bpe *b, const char *s, size_t *n)
@@ -109,7 +80,7 @@ static int32_t char_id(const struct bpe *b, const char *s, size_t *n)
 static err split_chars(const struct bpe *b, struct bpe_scratch *s, const char *text, size_t len, int32_t *count,
                        struct why *why)
 {
-    err e = room((void **)&s->symbol, &s->cap_symbols, len, sizeof *s->symbol, why);
+    err e = array_room((void **)&s->symbol, &s->cap_symbols, len, sizeof *s->symbol, why);
     if (e != ERR_OK)
         return e;
     int32_t n = 0;
@@ -125,27 +96,28 @@ static err split_chars(const struct bpe *b, struct bpe_scratch *s, const char *t
 
 static err merge_all(const struct bpe *b, struct bpe_scratch *s, int32_t n, struct why *why)
 {
-    err e = ERR_OK;
-    s->n_heap = s->n_unused = 0;
-    for (int32_t i = 0; i + 1 < n; i++)
+    err e;
+    uint32_t rank, place;
+    s->n_unused = 0;
+    TRY(merge_queue_begin(&s->queue, (size_t)n, b->n_ranks, why));
+    for (int32_t i = 0; i < n; i++)
         TRY(offer(b, s, i, why));
-    while (s->n_heap > 0) {
-        struct bpe_candidate c = s->heap[0];
-        pop_top(s);
-        int32_t i = (int32_t)(c.order & 0xffffffffu);
-        struct bpe_symbol *left = &s->symbol[i];
-        if (left->len == 0 || left->id != c.left || left->next < 0 || s->symbol[left->next].id != c.right)
+    while (merge_queue_pop(&s->queue, &rank, &place)) {
+        struct bpe_symbol *left = &s->symbol[place];
+        if (left->len == 0 || left->rank != rank)
             continue;
         struct bpe_symbol *right = &s->symbol[left->next];
-        left->id = c.id;
+        left->id = left->merged;
         left->len += right->len;
         left->next = right->next;
         right->len = 0;
         if (left->next >= 0)
-            s->symbol[left->next].prev = i;
-        TRY(offer(b, s, left->prev, why));
-        TRY(offer(b, s, i, why));
+            s->symbol[left->next].prev = (int32_t)place;
+        if (left->prev >= 0)
+            TRY(offer(b, s, left->prev, why));
+        TRY(offer(b, s, (int32_t)place, why));
     }
+    e = ERR_OK;
 out:
     return e;
 }
@@ -180,7 +152,7 @@ static err put_id(const struct bpe *b, struct bpe_scratch *s, int32_t id, bool *
 {
     err e = ERR_OK;
     size_t n = 0;
-    TRY(room((void **)&s->todo, &s->cap_todo, 2, sizeof *s->todo, why));
+    TRY(array_room((void **)&s->todo, &s->cap_todo, 2, sizeof *s->todo, why));
     for (s->todo[n++] = id; n > 0;) {
         id = s->todo[--n];
         if ((size_t)id >= b->vocab->n) {
@@ -188,13 +160,13 @@ static err put_id(const struct bpe *b, struct bpe_scratch *s, int32_t id, bool *
             TRY(put_unknown(b, u, utf8_put(u, b->ghost[(size_t)id - b->vocab->n]), fused, ids, why));
             continue;
         }
-        const struct bpe_candidate *made = NULL;
+        const struct bpe_undo *made = NULL;
         for (size_t i = b->vocab->piece[id].type == TOKEN_UNUSED ? s->n_unused : 0; i > 0 && !made; i--)
             if (s->unused[i - 1].id == id)
                 made = &s->unused[i - 1];
         if (made) {
             int32_t left = made->left, right = made->right;
-            TRY(room((void **)&s->todo, &s->cap_todo, n + 2, sizeof *s->todo, why));
+            TRY(array_room((void **)&s->todo, &s->cap_todo, n + 2, sizeof *s->todo, why));
             s->todo[n++] = right;
             s->todo[n++] = left;
             continue;

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "tokenizer/merge_queue.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/vocab.h"
 
@@ -18,6 +19,7 @@ struct bpe {
     const struct vocab *vocab; /* borrowed */
     struct bpe_pair *pair;     /* hash table */
     size_t mask, n_pairs;
+    size_t n_ranks; /* ranks are below it */
     int32_t char_id[0x200]; /* ids of the commonest single characters */
     uint32_t *ghost;        /* sorted: characters of pieces that are no piece themselves */
     size_t n_ghosts;
@@ -30,13 +32,12 @@ struct bpe {
 };
 
 struct bpe_symbol;
-struct bpe_candidate;
+struct bpe_undo;
 struct bpe_scratch { /* zero-initialise */
     struct bpe_symbol *symbol;
     size_t cap_symbols;
-    struct bpe_candidate *heap;
-    size_t n_heap, cap_heap;
-    struct bpe_candidate *unused; /* merges that made UNUSED pieces, to undo them */
+    struct merge_queue queue; /* places are indices of left symbols */
+    struct bpe_undo *unused; /* merges that made UNUSED pieces, to undo them */
     size_t n_unused, cap_unused;
     int32_t *todo;
     size_t cap_todo;
@@ -60,7 +61,7 @@ void bpe_find_cuts(struct bpe *b);
 /* Bytes of the first part of text[0..len) that no merge can leave. */
 size_t bpe_cut(const struct bpe *b, const char *text, size_t len);
 
-/* Appends the ids of one word. O(len log len). */
+/* Appends the ids of one word. O(len log len) at worst. */
 MUST_CHECK err bpe_encode(const struct bpe *b, struct bpe_scratch *s, const char *text, size_t len,
                           struct tok_ids *ids, struct why *why);
 

@@ -59,6 +59,8 @@ static err put_pair(struct bpe *b, int32_t left, int32_t right, uint32_t rank, i
         return ERR_OK;
     *p = (struct bpe_pair){.key = key, .rank = rank, .id = id};
     b->n_pairs++;
+    if (rank >= b->n_ranks)
+        b->n_ranks = (size_t)rank + 1;
     return ERR_OK;
 }
 

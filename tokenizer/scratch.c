@@ -47,7 +47,7 @@ static size_t bytes_of(const struct scratch *s)
 {
     return s->norm.text[0].cap + s->norm.text[1].cap + s->pre.text[0].cap + s->pre.text[1].cap + s->joined.cap +
            s->runs.cap + (s->pre.spans[0].cap + s->pre.spans[1].cap + s->pre.found.cap) * sizeof(struct pre_span) +
-           (s->bpe.cap_symbols + s->bpe.cap_heap + s->unigram.cap) * 24;
+           (s->bpe.cap_symbols + s->unigram.cap) * 28 + merge_queue_bytes(&s->bpe.queue);
 }
 
 void scratch_end(const struct tokenizer *t, struct scratch *s)
