@@ -19,34 +19,38 @@
 
 #define A "self_attn."
 
+/* clang-format off */
 static const struct tensor_spec tensors[] = {
     ROWS_MODEL(0),
     ROWS_ATTN_NORM(0),
-    { W_Q, "blk.%d.attn_q.weight", { DIM_EMBD, DIM_MLA_Q }, MAY, HF_LAYER A "q_proj.weight" },
-    { W_Q_A, "blk.%d.attn_q_a.weight", { DIM_EMBD, DIM_Q_LORA }, MAY, HF_LAYER A "q_a_proj.weight" },
-    { W_Q_A_NORM, "blk.%d.attn_q_a_norm.weight", { DIM_Q_LORA }, MAY, HF_LAYER A "q_a_layernorm.weight" },
-    { W_Q_B_PROJ, "blk.%d.attn_q_b.weight", { DIM_Q_LORA, DIM_MLA_Q }, MAY, HF_LAYER A "q_b_proj.weight" },
-    { W_KV_A, "blk.%d.attn_kv_a_mqa.weight", { DIM_EMBD, DIM_KV_A }, MUST, HF_LAYER A "kv_a_proj_with_mqa.weight" },
-    { W_KV_A_NORM, "blk.%d.attn_kv_a_norm.weight", { DIM_KV_LORA }, MUST, HF_LAYER A "kv_a_layernorm.weight" },
-    { W_KV_B, "blk.%d.attn_kv_b.weight", { DIM_KV_LORA, DIM_KV_B }, MAY, HF_LAYER A "kv_b_proj.weight" },
-    { W_K_B_PROJ, "blk.%d.attn_k_b.weight", { DIM_NOPE, DIM_KV_LORA, DIM_N_HEAD }, MAY, NULL },
-    { W_V_B_PROJ, "blk.%d.attn_v_b.weight", { DIM_KV_LORA, DIM_MLA_V, DIM_N_HEAD }, MAY, NULL },
-    { W_O, "blk.%d.attn_output.weight", { DIM_ATTN, DIM_EMBD }, MUST, HF_LAYER A "o_proj.weight" },
+    {W_Q, "blk.%d.attn_q.weight", {DIM_EMBD, DIM_MLA_Q}, MAY, HF_LAYER A "q_proj.weight"},
+    {W_Q_A, "blk.%d.attn_q_a.weight", {DIM_EMBD, DIM_Q_LORA}, MAY, HF_LAYER A "q_a_proj.weight"},
+    {W_Q_A_NORM, "blk.%d.attn_q_a_norm.weight", {DIM_Q_LORA}, MAY, HF_LAYER A "q_a_layernorm.weight"},
+    {W_Q_B_PROJ, "blk.%d.attn_q_b.weight", {DIM_Q_LORA, DIM_MLA_Q}, MAY, HF_LAYER A "q_b_proj.weight"},
+    {W_KV_A, "blk.%d.attn_kv_a_mqa.weight", {DIM_EMBD, DIM_KV_A}, MUST, HF_LAYER A "kv_a_proj_with_mqa.weight"},
+    {W_KV_A_NORM, "blk.%d.attn_kv_a_norm.weight", {DIM_KV_LORA}, MUST, HF_LAYER A "kv_a_layernorm.weight"},
+    {W_KV_B, "blk.%d.attn_kv_b.weight", {DIM_KV_LORA, DIM_KV_B}, MAY, HF_LAYER A "kv_b_proj.weight"},
+    {W_K_B_PROJ, "blk.%d.attn_k_b.weight", {DIM_NOPE, DIM_KV_LORA, DIM_N_HEAD}, MAY, NULL},
+    {W_V_B_PROJ, "blk.%d.attn_v_b.weight", {DIM_KV_LORA, DIM_MLA_V, DIM_N_HEAD}, MAY, NULL},
+    {W_O, "blk.%d.attn_output.weight", {DIM_ATTN, DIM_EMBD}, MUST, HF_LAYER A "o_proj.weight"},
     ROWS_FFN_NORM(0),
     ROWS_FFN_GATED(MUST_DENSE),
     ROWS_EXPERTS_MLP,
-    { W_ROUTER_BIAS, "blk.%d.exp_probs_b.bias", { DIM_EXPERTS }, MAY, HF_LAYER "mlp.gate.e_score_correction_bias" },
+    {W_ROUTER_BIAS, "blk.%d.exp_probs_b.bias", {DIM_EXPERTS}, MAY, HF_LAYER "mlp.gate.e_score_correction_bias"},
     ROWS_SHARED_EXPERT(MAY, "mlp.shared_experts"),
-    TENSORS_END
+    TENSORS_END,
 };
+/* clang-format on */
 
 static void common(struct facts *f, struct hparams *hp, float mscale_all_dim)
 {
-    float m = hp->rope_scaling == ROPE_SCALING_YARN && mscale_all_dim > 0 ? hparams_yarn_mscale(hp->rope_factor, mscale_all_dim) : 1;
+    float m = hp->rope_scaling == ROPE_SCALING_YARN && mscale_all_dim > 0
+                  ? hparams_yarn_mscale(hp->rope_factor, mscale_all_dim)
+                  : 1;
 
     if (hp->qk_nope < 1 || hp->qk_rope < 2 || hp->kv_lora < 1 || hp->qk_nope > 4096 || hp->qk_rope > 4096) {
-        fact_fail(f, ERR_FORMAT, "latent attention with heads of %d + %d and a latent of %d", hp->qk_nope, hp->qk_rope,
-                  hp->kv_lora);
+        fact_fail(f, ERR_FORMAT, "latent attention with heads of %d + %d and a latent of %d", hp->qk_nope,
+                  hp->qk_rope, hp->kv_lora);
         return;
     }
     hp->n_head_kv = hp->n_head;
@@ -59,7 +63,8 @@ static void common(struct facts *f, struct hparams *hp, float mscale_all_dim)
 
 static void shared_length(struct facts *f, struct hparams *hp)
 {
-    if (hp->n_expert_shared < 0 || hp->n_expert_shared > 64 || hp->n_ff_expert > 1 << 20)
+    if (hp->n_expert_shared < 0 || hp->n_expert_shared > 64 || hp->n_ff_expert < 0 ||
+        hp->n_ff_expert > 1 << 20)
         fact_fail(f, ERR_FORMAT, "%d shared experts of %d", hp->n_expert_shared, hp->n_ff_expert);
     else
         hp->n_ff_shared = hp->n_expert_shared * hp->n_ff_expert;
@@ -67,12 +72,13 @@ static void shared_length(struct facts *f, struct hparams *hp)
 
 static void hparams_gguf(struct facts *f, struct hparams *hp)
 {
-    int head = fact_int_or(f, "attention.key_length_mla", hp->head_dim_k); /* older files: key_length itself */
+    int head =
+        fact_int_or(f, "attention.key_length_mla", hp->head_dim_k); /* older files: key_length itself */
 
     hp->kv_lora = fact_int(f, "attention.kv_lora_rank");
     hp->q_lora = fact_int_or(f, "attention.q_lora_rank", 0);
     hp->qk_rope = fact_int(f, "rope.dimension_count");
-    hp->qk_nope = head > 0 && head < 1 << 16 ? head - hp->qk_rope : 0;
+    hp->qk_nope = hp->qk_rope > 0 && head > hp->qk_rope ? head - hp->qk_rope : 0;
     hp->head_dim_v = fact_int_or(f, "attention.value_length_mla", hp->head_dim_v);
     hp->moe_norm_weights = fact_bool_or(f, "expert_weights_norm", false);
     hp->yarn_attn_factor = 1;
@@ -92,7 +98,9 @@ static void hparams_hf(struct facts *f, struct hparams *hp)
     hp->n_expert_shared = fact_int_or(f, "n_shared_experts", 0);
     hp->n_expert_groups = fact_int_or(f, "n_group", 0);
     hp->n_expert_groups_used = fact_int_or(f, "topk_group", 0);
-    hp->moe_gate = fact_is(f, "scoring_func", "sigmoid") || fact_is(f, "model_type", "deepseek_v3") ? MOE_SIGMOID : MOE_SOFTMAX;
+    hp->moe_gate = fact_is(f, "scoring_func", "sigmoid") || fact_is(f, "model_type", "deepseek_v3")
+                       ? MOE_SIGMOID
+                       : MOE_SOFTMAX;
     hp->moe_norm_weights = fact_bool_or(f, "norm_topk_prob", hp->moe_gate == MOE_SIGMOID);
     hp->moe_weight_scale = (float)fact_real_or(f, "routed_scaling_factor", 1);
     if (fact_is(f, "topk_method", "greedy"))
@@ -101,16 +109,16 @@ static void hparams_hf(struct facts *f, struct hparams *hp)
     common(f, hp, hp->yarn_mscale_all_dim);
 }
 
-static const char *const hf_types[] = { "deepseek_v2", "deepseek_v3", NULL };
-static const char *const ignore[] = { "rotary_emb.inv_freq", NULL };
+static const char *const hf_types[] = {"deepseek_v2", "deepseek_v3", NULL};
+static const char *const ignore[] = {"rotary_emb.inv_freq", NULL};
 
 const struct arch_desc arch_deepseek2 = {
     .name = "deepseek2",
     .hf_types = hf_types,
-    .norm = { .kind = NORM_RMS },
-    .rope = { .gguf = ROPE_PAIRS, .hf = ROPE_PAIRS },
-    .attn = { .latent = true },
-    .ffn = { .act = ACTIVATION_SILU, .gated = true },
+    .norm = {.kind = NORM_RMS},
+    .rope = {.gguf = ROPE_PAIRS, .hf = ROPE_PAIRS},
+    .attn = {.latent = true},
+    .ffn = {.act = ACTIVATION_SILU, .gated = true},
     .tensors = tensors,
     .ignore = ignore,
     .hparams_gguf = hparams_gguf,

@@ -13,35 +13,37 @@
 
 #define E "mlp.experts."
 
+/* clang-format off */
 static const struct tensor_spec tensors[] = {
     ROWS_MODEL(0),
     ROWS_ATTN_NORM(0),
     ROWS_ATTN,
     ROWS_ATTN_QKV_BIAS(MUST),
     ROWS_ATTN_OUT_BIAS(MUST),
-    { W_SINKS, "blk.%d.attn_sinks.weight", { DIM_N_HEAD }, MUST, HF_LAYER "self_attn.sinks" },
-    { W_FFN_NORM, "blk.%d.post_attention_norm.weight", { DIM_EMBD }, MUST, HF_LAYER "post_attention_layernorm.weight" },
-    { W_ROUTER, "blk.%d.ffn_gate_inp.weight", { DIM_EMBD, DIM_EXPERTS }, MUST, HF_LAYER "mlp.router.weight" },
-    { W_ROUTER_B, "blk.%d.ffn_gate_inp.bias", { DIM_EXPERTS }, MUST, HF_LAYER "mlp.router.bias" },
-    { W_GATE_EXPS, "blk.%d.ffn_gate_exps.weight", { DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS }, MUST,
-      HF_LAYER E "gate_up_proj_blocks", .hf_layout = PICK_EVEN },
-    { W_GATE_EXPS, NULL, { DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS }, MUST, HF_LAYER E "gate_up_proj",
-      .hf_layout = LAYOUT_TRANSPOSED | PICK_EVEN },
-    { W_UP_EXPS, "blk.%d.ffn_up_exps.weight", { DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS }, MUST,
-      HF_LAYER E "gate_up_proj_blocks", .hf_layout = PICK_ODD },
-    { W_UP_EXPS, NULL, { DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS }, MUST, HF_LAYER E "gate_up_proj",
-      .hf_layout = LAYOUT_TRANSPOSED | PICK_ODD },
-    { W_DOWN_EXPS, "blk.%d.ffn_down_exps.weight", { DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS }, MUST,
-      HF_LAYER E "down_proj_blocks" },
-    { W_DOWN_EXPS, NULL, { DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS }, MUST, HF_LAYER E "down_proj",
-      .hf_layout = LAYOUT_TRANSPOSED },
-    { W_GATE_EXPS_B, "blk.%d.ffn_gate_exps.bias", { DIM_FF_EXP, DIM_EXPERTS }, MUST, HF_LAYER E "gate_up_proj_bias",
-      .hf_layout = PICK_EVEN },
-    { W_UP_EXPS_B, "blk.%d.ffn_up_exps.bias", { DIM_FF_EXP, DIM_EXPERTS }, MUST, HF_LAYER E "gate_up_proj_bias",
-      .hf_layout = PICK_ODD },
-    { W_DOWN_EXPS_B, "blk.%d.ffn_down_exps.bias", { DIM_EMBD, DIM_EXPERTS }, MUST, HF_LAYER E "down_proj_bias" },
-    TENSORS_END
+    {W_SINKS, "blk.%d.attn_sinks.weight", {DIM_N_HEAD}, MUST, HF_LAYER "self_attn.sinks"},
+    {W_FFN_NORM, "blk.%d.post_attention_norm.weight", {DIM_EMBD}, MUST, HF_LAYER "post_attention_layernorm.weight"},
+    {W_ROUTER, "blk.%d.ffn_gate_inp.weight", {DIM_EMBD, DIM_EXPERTS}, MUST, HF_LAYER "mlp.router.weight"},
+    {W_ROUTER_B, "blk.%d.ffn_gate_inp.bias", {DIM_EXPERTS}, MUST, HF_LAYER "mlp.router.bias"},
+    {W_GATE_EXPS, "blk.%d.ffn_gate_exps.weight", {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MUST,
+      HF_LAYER E "gate_up_proj_blocks", .hf_layout = PICK_EVEN},
+    {W_GATE_EXPS, NULL, {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER E "gate_up_proj",
+      .hf_layout = LAYOUT_TRANSPOSED | PICK_EVEN},
+    {W_UP_EXPS, "blk.%d.ffn_up_exps.weight", {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MUST,
+      HF_LAYER E "gate_up_proj_blocks", .hf_layout = PICK_ODD},
+    {W_UP_EXPS, NULL, {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER E "gate_up_proj",
+      .hf_layout = LAYOUT_TRANSPOSED | PICK_ODD},
+    {W_DOWN_EXPS, "blk.%d.ffn_down_exps.weight", {DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS}, MUST,
+      HF_LAYER E "down_proj_blocks"},
+    {W_DOWN_EXPS, NULL, {DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS}, MUST, HF_LAYER E "down_proj",
+      .hf_layout = LAYOUT_TRANSPOSED},
+    {W_GATE_EXPS_B, "blk.%d.ffn_gate_exps.bias", {DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER E "gate_up_proj_bias",
+      .hf_layout = PICK_EVEN},
+    {W_UP_EXPS_B, "blk.%d.ffn_up_exps.bias", {DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER E "gate_up_proj_bias",
+      .hf_layout = PICK_ODD},
+    {W_DOWN_EXPS_B, "blk.%d.ffn_down_exps.bias", {DIM_EMBD, DIM_EXPERTS}, MUST, HF_LAYER E "down_proj_bias"},
+    TENSORS_END,
 };
+/* clang-format on */
 
 #define SWIGLU_LIMIT 7.0
 
@@ -55,7 +57,8 @@ static void common(struct hparams *hp)
 static void hparams_gguf(struct facts *f, struct hparams *hp)
 {
     common(hp);
-    hp->yarn_truncate = fact_bool_or(f, "rope.scaling.truncate", false); /* files do not say; no model rounds */
+    hp->yarn_truncate =
+        fact_bool_or(f, "rope.scaling.truncate", false); /* files do not say; no model rounds */
 }
 
 static void hparams_hf(struct facts *f, struct hparams *hp)
@@ -69,14 +72,14 @@ static void hparams_hf(struct facts *f, struct hparams *hp)
         fact_fail(f, ERR_UNSUPPORTED, "swiglu_limit is %g; %g is supported", limit, SWIGLU_LIMIT);
 }
 
-static const char *const hf_types[] = { "gpt_oss", NULL };
+static const char *const hf_types[] = {"gpt_oss", NULL};
 
 const struct arch_desc arch_gpt_oss = {
     .name = "gpt-oss",
     .hf_types = hf_types,
-    .norm = { .kind = NORM_RMS },
-    .rope = { .gguf = ROPE_HALVES, .hf = ROPE_HALVES },
-    .ffn = { .act = ACTIVATION_SWIGLU_OAI, .gated = true },
+    .norm = {.kind = NORM_RMS},
+    .rope = {.gguf = ROPE_HALVES, .hf = ROPE_HALVES},
+    .ffn = {.act = ACTIVATION_SWIGLU_OAI, .gated = true},
     .tensors = tensors,
     .hparams_gguf = hparams_gguf,
     .hparams_hf = hparams_hf,

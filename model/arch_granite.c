@@ -13,25 +13,29 @@
 
 #define MOE "block_sparse_moe."
 
-#define ROWS_GRANITE ROWS_MODEL(0), ROWS_ATTN_NORM(0), ROWS_ATTN, ROWS_ATTN_QKV_BIAS(MAY), ROWS_ATTN_OUT_BIAS(MAY), ROWS_FFN_NORM(0)
+#define ROWS_GRANITE                                                                               \
+    ROWS_MODEL(0), ROWS_ATTN_NORM(0), ROWS_ATTN, ROWS_ATTN_QKV_BIAS(MAY), ROWS_ATTN_OUT_BIAS(MAY), \
+        ROWS_FFN_NORM(0)
 
+/* clang-format off */
 static const struct tensor_spec dense[] = {
     ROWS_GRANITE,
     ROWS_ROPE_FACTORS,
     ROWS_FFN_GATED(MUST),
-    TENSORS_END
+    TENSORS_END,
 };
 
 static const struct tensor_spec experts[] = {
     ROWS_GRANITE,
-    { W_ROUTER, "blk.%d.ffn_gate_inp.weight", { DIM_EMBD, DIM_EXPERTS }, MUST, HF_LAYER MOE "router.layer.weight" },
-    { W_GATE_UP_EXPS, NULL, { DIM_EMBD, DIM_FF_EXP2, DIM_EXPERTS }, MAY, HF_LAYER MOE "input_linear.weight" },
-    { W_GATE_EXPS, "blk.%d.ffn_gate_exps.weight", { DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS }, MAY, NULL },
-    { W_UP_EXPS, "blk.%d.ffn_up_exps.weight", { DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS }, MAY, NULL },
-    { W_DOWN_EXPS, "blk.%d.ffn_down_exps.weight", { DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS }, MUST,
-      HF_LAYER MOE "output_linear.weight" },
-    TENSORS_END
+    {W_ROUTER, "blk.%d.ffn_gate_inp.weight", {DIM_EMBD, DIM_EXPERTS}, MUST, HF_LAYER MOE "router.layer.weight"},
+    {W_GATE_UP_EXPS, NULL, {DIM_EMBD, DIM_FF_EXP2, DIM_EXPERTS}, MAY, HF_LAYER MOE "input_linear.weight"},
+    {W_GATE_EXPS, "blk.%d.ffn_gate_exps.weight", {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MAY, NULL},
+    {W_UP_EXPS, "blk.%d.ffn_up_exps.weight", {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MAY, NULL},
+    {W_DOWN_EXPS, "blk.%d.ffn_down_exps.weight", {DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS}, MUST,
+      HF_LAYER MOE "output_linear.weight"},
+    TENSORS_END,
 };
+/* clang-format on */
 
 static void invert_logit_scale(struct facts *f, struct hparams *hp, double divisor)
 {
@@ -59,12 +63,13 @@ static void hparams_hf(struct facts *f, struct hparams *hp)
     hp->moe_norm_weights = false;
 }
 
-static const char *const dense_types[] = { "granite", NULL };
-static const char *const expert_types[] = { "granitemoe", NULL };
+static const char *const dense_types[] = {"granite", NULL};
+static const char *const expert_types[] = {"granitemoe", NULL};
 
-#define GRANITE                                                                          \
-    .norm = { .kind = NORM_RMS }, .rope = { .gguf = ROPE_PAIRS, .hf = ROPE_HALVES },     \
-    .ffn = { .act = ACTIVATION_SILU, .gated = true }, .hparams_gguf = hparams_gguf, .hparams_hf = hparams_hf
+#define GRANITE                                                                  \
+    .norm = {.kind = NORM_RMS}, .rope = {.gguf = ROPE_PAIRS, .hf = ROPE_HALVES}, \
+    .ffn = {.act = ACTIVATION_SILU, .gated = true}, .hparams_gguf = hparams_gguf, .hparams_hf = hparams_hf
 
-const struct arch_desc arch_granite = { .name = "granite", .hf_types = dense_types, .tensors = dense, GRANITE };
-const struct arch_desc arch_granitemoe = { .name = "granitemoe", .hf_types = expert_types, .tensors = experts, GRANITE };
+const struct arch_desc arch_granite = {.name = "granite", .hf_types = dense_types, .tensors = dense, GRANITE};
+const struct arch_desc arch_granitemoe = {
+    .name = "granitemoe", .hf_types = expert_types, .tensors = experts, GRANITE};

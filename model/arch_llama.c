@@ -17,6 +17,7 @@
 
 #define MOE "block_sparse_moe."
 
+/* clang-format off */
 static const struct tensor_spec tensors[] = {
     ROWS_MODEL(0),
     ROWS_ROPE_FACTORS,
@@ -26,12 +27,13 @@ static const struct tensor_spec tensors[] = {
     ROWS_ATTN_OUT_BIAS(MAY),
     ROWS_FFN_NORM(0),
     ROWS_FFN_GATED(MUST_DENSE),
-    { W_GATE_B, "blk.%d.ffn_gate.bias", { DIM_FF }, MAY, HF_LAYER "mlp.gate_proj.bias" },
-    { W_UP_B, "blk.%d.ffn_up.bias", { DIM_FF }, MAY, HF_LAYER "mlp.up_proj.bias" },
-    { W_DOWN_B, "blk.%d.ffn_down.bias", { DIM_EMBD }, MAY, HF_LAYER "mlp.down_proj.bias" },
+    {W_GATE_B, "blk.%d.ffn_gate.bias", {DIM_FF}, MAY, HF_LAYER "mlp.gate_proj.bias"},
+    {W_UP_B, "blk.%d.ffn_up.bias", {DIM_FF}, MAY, HF_LAYER "mlp.up_proj.bias"},
+    {W_DOWN_B, "blk.%d.ffn_down.bias", {DIM_EMBD}, MAY, HF_LAYER "mlp.down_proj.bias"},
     ROWS_EXPERTS(MOE "gate.weight", MOE "experts.%e.w1.weight", MOE "experts.%e.w3.weight", MOE "experts.%e.w2.weight"),
-    TENSORS_END
+    TENSORS_END,
 };
+/* clang-format on */
 
 static void hparams_hf(struct facts *f, struct hparams *hp)
 {
@@ -40,15 +42,15 @@ static void hparams_hf(struct facts *f, struct hparams *hp)
     hparams_experts_hf(f, hp, "num_local_experts", hp->n_ff);
 }
 
-static const char *const hf_types[] = { "llama", "mistral", "mixtral", NULL };
-static const char *const ignore[] = { "rotary_emb.inv_freq", NULL };
+static const char *const hf_types[] = {"llama", "mistral", "mixtral", NULL};
+static const char *const ignore[] = {"rotary_emb.inv_freq", "attn_rot_embd", NULL};
 
 const struct arch_desc arch_llama = {
     .name = "llama",
     .hf_types = hf_types,
-    .norm = { .kind = NORM_RMS },
-    .rope = { .gguf = ROPE_PAIRS, .hf = ROPE_HALVES },
-    .ffn = { .act = ACTIVATION_SILU, .gated = true },
+    .norm = {.kind = NORM_RMS},
+    .rope = {.gguf = ROPE_PAIRS, .hf = ROPE_HALVES},
+    .ffn = {.act = ACTIVATION_SILU, .gated = true},
     .tensors = tensors,
     .ignore = ignore,
     .hparams_hf = hparams_hf,

@@ -14,25 +14,27 @@
 
 #define F "feed_forward."
 
+/* clang-format off */
 static const struct tensor_spec tensors[] = {
     ROWS_MODEL(0),
     ROWS_ROPE_FACTORS,
     ROWS_ATTN_NORM(0),
     ROWS_ATTN,
     ROWS_FFN_NORM(0),
-    { W_GATE, "blk.%d.ffn_gate.weight", { DIM_EMBD, DIM_FF }, MUST_DENSE, HF_LAYER F "gate_proj.weight" },
-    { W_UP, "blk.%d.ffn_up.weight", { DIM_EMBD, DIM_FF }, MUST_DENSE, HF_LAYER F "up_proj.weight" },
-    { W_DOWN, "blk.%d.ffn_down.weight", { DIM_FF, DIM_EMBD }, MUST_DENSE, HF_LAYER F "down_proj.weight" },
-    { W_ROUTER, "blk.%d.ffn_gate_inp.weight", { DIM_EMBD, DIM_EXPERTS }, MUST_EXPERTS, HF_LAYER F "router.weight" },
-    { W_GATE_UP_EXPS, NULL, { DIM_EMBD, DIM_FF_EXP2, DIM_EXPERTS }, MAY, HF_LAYER F "experts.gate_up_proj",
-      .hf_layout = LAYOUT_TRANSPOSED },
-    { W_GATE_EXPS, "blk.%d.ffn_gate_exps.weight", { DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS }, MAY, NULL },
-    { W_UP_EXPS, "blk.%d.ffn_up_exps.weight", { DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS }, MAY, NULL },
-    { W_DOWN_EXPS, "blk.%d.ffn_down_exps.weight", { DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS }, MUST_EXPERTS,
-      HF_LAYER F "experts.down_proj", .hf_layout = LAYOUT_TRANSPOSED },
+    {W_GATE, "blk.%d.ffn_gate.weight", {DIM_EMBD, DIM_FF}, MUST_DENSE, HF_LAYER F "gate_proj.weight"},
+    {W_UP, "blk.%d.ffn_up.weight", {DIM_EMBD, DIM_FF}, MUST_DENSE, HF_LAYER F "up_proj.weight"},
+    {W_DOWN, "blk.%d.ffn_down.weight", {DIM_FF, DIM_EMBD}, MUST_DENSE, HF_LAYER F "down_proj.weight"},
+    {W_ROUTER, "blk.%d.ffn_gate_inp.weight", {DIM_EMBD, DIM_EXPERTS}, MUST_EXPERTS, HF_LAYER F "router.weight"},
+    {W_GATE_UP_EXPS, NULL, {DIM_EMBD, DIM_FF_EXP2, DIM_EXPERTS}, MAY, HF_LAYER F "experts.gate_up_proj",
+      .hf_layout = LAYOUT_TRANSPOSED},
+    {W_GATE_EXPS, "blk.%d.ffn_gate_exps.weight", {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MAY, NULL},
+    {W_UP_EXPS, "blk.%d.ffn_up_exps.weight", {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MAY, NULL},
+    {W_DOWN_EXPS, "blk.%d.ffn_down_exps.weight", {DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS}, MUST_EXPERTS,
+      HF_LAYER F "experts.down_proj", .hf_layout = LAYOUT_TRANSPOSED},
     ROWS_SHARED_EXPERT(MUST_EXPERTS, F "shared_expert"),
-    TENSORS_END
+    TENSORS_END,
 };
+/* clang-format on */
 
 #define CHUNK 8192
 #define TEMP_SCALE 0.1
@@ -86,15 +88,14 @@ static void hparams_hf(struct facts *f, struct hparams *hp)
     }
 }
 
-static const char *const hf_types[] = { "llama4_text", NULL };
+static const char *const hf_types[] = {"llama4_text", NULL};
 
-#define LLAMA4                                                                         \
-    .name = "llama4", .hf_types = hf_types, .norm = { .kind = NORM_RMS },              \
-    .rope = { .gguf = ROPE_PAIRS, .hf = ROPE_PAIRS },                                  \
-    .ffn = { .act = ACTIVATION_SILU, .gated = true }, .tensors = tensors,              \
-    .hparams_gguf = hparams_gguf, .hparams_hf = hparams_hf
+#define LLAMA4                                                                                      \
+    .name = "llama4", .hf_types = hf_types, .norm = {.kind = NORM_RMS},                             \
+    .rope = {.gguf = ROPE_PAIRS, .hf = ROPE_PAIRS}, .ffn = {.act = ACTIVATION_SILU, .gated = true}, \
+    .tensors = tensors, .hparams_gguf = hparams_gguf, .hparams_hf = hparams_hf
 
-static const struct arch_desc normed = { LLAMA4, .attn = { .qk_norm = QK_NORM_L2, .qk_norm_after_rope = true } };
+static const struct arch_desc normed = {LLAMA4, .attn = {.qk_norm = QK_NORM_L2, .qk_norm_after_rope = true}};
 
 /* Scout normalises, Maverick does not; GGUF tells them apart by the number of experts. */
 static const struct arch_desc *variant(struct facts *f)
@@ -104,4 +105,4 @@ static const struct arch_desc *variant(struct facts *f)
     return norm ? &normed : NULL;
 }
 
-const struct arch_desc arch_llama4 = { LLAMA4, .variant = variant };
+const struct arch_desc arch_llama4 = {LLAMA4, .variant = variant};

@@ -8,22 +8,24 @@
 #include "model/arch_rows.h"
 #include "model/facts.h"
 
-#define ROWS_QWEN3                                                                                    \
-    ROWS_MODEL(0), ROWS_ATTN_NORM(0), ROWS_ATTN, ROWS_ATTN_QKV_BIAS(MAY), ROWS_ATTN_OUT_BIAS(MAY),    \
-    ROWS_QK_NORM(0), ROWS_FFN_NORM(0)
+#define ROWS_QWEN3                                                                                 \
+    ROWS_MODEL(0), ROWS_ATTN_NORM(0), ROWS_ATTN, ROWS_ATTN_QKV_BIAS(MAY), ROWS_ATTN_OUT_BIAS(MAY), \
+        ROWS_QK_NORM(0), ROWS_FFN_NORM(0)
 
+/* clang-format off */
 static const struct tensor_spec dense[] = {
     ROWS_QWEN3,
     ROWS_FFN_GATED(MUST),
-    TENSORS_END
+    TENSORS_END,
 };
 
 static const struct tensor_spec experts[] = {
     ROWS_QWEN3,
     ROWS_FFN_GATED(MUST_DENSE),
     ROWS_EXPERTS_MLP,
-    TENSORS_END
+    TENSORS_END,
 };
+/* clang-format on */
 
 static void experts_hf(struct facts *f, struct hparams *hp)
 {
@@ -33,16 +35,14 @@ static void experts_hf(struct facts *f, struct hparams *hp)
     hparams_sparse_step(f, hp);
 }
 
-static const char *const dense_types[] = { "qwen3", NULL };
-static const char *const expert_types[] = { "qwen3_moe", NULL };
+static const char *const dense_types[] = {"qwen3", NULL};
+static const char *const expert_types[] = {"qwen3_moe", NULL};
 
-#define QWEN3                                                                         \
-    .norm = { .kind = NORM_RMS }, .rope = { .gguf = ROPE_HALVES, .hf = ROPE_HALVES }, \
-    .attn = { .qk_norm = QK_NORM_HEAD }, .ffn = { .act = ACTIVATION_SILU, .gated = true }
+#define QWEN3                                                                     \
+    .norm = {.kind = NORM_RMS}, .rope = {.gguf = ROPE_HALVES, .hf = ROPE_HALVES}, \
+    .attn = {.qk_norm = QK_NORM_HEAD}, .ffn = {.act = ACTIVATION_SILU, .gated = true}
 
 const struct arch_desc arch_qwen3 = {
-    .name = "qwen3", .hf_types = dense_types, .tensors = dense, .hparams_hf = hparams_window_qwen, QWEN3
-};
+    .name = "qwen3", .hf_types = dense_types, .tensors = dense, .hparams_hf = hparams_window_qwen, QWEN3};
 const struct arch_desc arch_qwen3moe = {
-    .name = "qwen3moe", .hf_types = expert_types, .tensors = experts, .hparams_hf = experts_hf, QWEN3
-};
+    .name = "qwen3moe", .hf_types = expert_types, .tensors = experts, .hparams_hf = experts_hf, QWEN3};

@@ -40,8 +40,8 @@ static void name_fill(char out[NAME_MAX_BYTES], const char *pattern, int layer, 
  * or "h.0...", "model.layers..." or "language_model.model.layers..."). */
 static const struct file_tensor *find_hf(const struct catalog *c, const char *name)
 {
-    static const char *const wrappers[] = { "transformer.", "model.", "bert.", "language_model.", "gpt_neox.",
-                                            "model.language_model." };
+    static const char *const wrappers[] = {"transformer.",    "model.",    "bert.",
+                                           "language_model.", "gpt_neox.", "model.language_model."};
     char other[NAME_MAX_BYTES + 32];
     const struct file_tensor *t = catalog_find(c, name);
 
@@ -77,7 +77,7 @@ static void claim(struct binder *b, const struct file_tensor *t)
 
 int64_t bind_vocab(const struct catalog *c, enum name_style style, const struct arch_desc *arch)
 {
-    const struct binder b = { .c = c, .style = style };
+    const struct binder b = {.c = c, .style = style};
 
     for (const struct tensor_spec *s = arch->tensors; s->role != W_COUNT; s++) {
         const char *pattern = style == NAMES_HF ? s->hf : s->gguf;
@@ -93,7 +93,8 @@ int64_t bind_vocab(const struct catalog *c, enum name_style style, const struct 
 int64_t layout_stored_rows(unsigned layout, int64_t role_rows)
 {
     switch (layout & PICK_MASK) {
-    case PICK_EVEN: case PICK_ODD:
+    case PICK_EVEN:
+    case PICK_ODD:
         return 2 * role_rows;
     default:
         return role_rows;
@@ -129,9 +130,10 @@ static bool same_shape(const int64_t *a, int na, const int64_t *b, int nb)
     return na == nb && memcmp(a, b, (size_t)na * sizeof *a) == 0;
 }
 
-static err check_shape(const struct binder *b, const struct bound *d, const struct file_tensor *t, struct why *why)
+static err check_shape(const struct binder *b, const struct bound *d, const struct file_tensor *t,
+                       struct why *why)
 {
-    struct file_tensor wanted = { 0 };
+    struct file_tensor wanted = {0};
     char have[96], want[96];
 
     wanted.n_dims = stored_shape(d, wanted.dims);
@@ -177,8 +179,8 @@ static err bind_each(struct binder *b, struct bound *d, const char *pattern, int
             return why_set(why, ERR_SHAPE, "%s: tensor %s is missing", b->what, name);
         }
         if (t->fmt != d->t->fmt)
-            return why_set(why, ERR_UNSUPPORTED, "%s: tensors %s and %s have different types (%s, %s)", b->what,
-                           d->t->name, t->name, d->t->type_name, t->type_name);
+            return why_set(why, ERR_UNSUPPORTED, "%s: tensors %s and %s have different types (%s, %s)",
+                           b->what, d->t->name, t->name, d->t->type_name, t->type_name);
         err e = check_shape(b, d, t, why);
         if (e)
             return e;
@@ -189,12 +191,12 @@ static err bind_each(struct binder *b, struct bound *d, const char *pattern, int
 }
 
 /* Binds one row of the table if the file has its tensor; *found says so. */
-static err bind_row(struct binder *b, const struct tensor_spec *spec, int layer, struct bound *out, bool *found,
-                    struct why *why)
+static err bind_row(struct binder *b, const struct tensor_spec *spec, int layer, struct bound *out,
+                    bool *found, struct why *why)
 {
     err e;
     const char *pattern = b->style == NAMES_HF ? spec->hf : spec->gguf;
-    struct bound d = { .spec = spec, .layout = b->style == NAMES_HF ? spec->hf_layout : spec->gguf_layout };
+    struct bound d = {.spec = spec, .layout = b->style == NAMES_HF ? spec->hf_layout : spec->gguf_layout};
 
     *found = false;
     if (!pattern)
@@ -207,7 +209,8 @@ static err bind_row(struct binder *b, const struct tensor_spec *spec, int layer,
             d.dims[d.n_dims++] = dim_value(b->hp, spec->shape[i]);
     for (int i = 0; i < d.n_dims; i++)
         if (d.dims[i] < 1)
-            FAIL(ERR_SHAPE, "%s: tensor %s is in the file, but the model's hyper-parameters leave no room for it",
+            FAIL(ERR_SHAPE,
+                 "%s: tensor %s is in the file, but the model's hyper-parameters leave no room for it",
                  b->what, d.t->name);
     if (d.layout & LAYOUT_EACH)
         TRY(bind_each(b, &d, pattern, layer, why));
@@ -215,12 +218,13 @@ static err bind_row(struct binder *b, const struct tensor_spec *spec, int layer,
     d.fmt = bound_fmt(&d);
     d.row_bytes = d.fmt == FMT_COUNT ? 0 : fmt_row_bytes(d.fmt, d.dims[d.n_dims - 1]);
     if (d.fmt != FMT_COUNT && d.row_bytes == 0)
-        FAIL(ERR_UNSUPPORTED, "%s: tensor %s: rows of %" PRId64 " are not whole blocks of %s", b->what, d.t->name,
-             d.dims[d.n_dims - 1], fmt_traits[d.fmt].name);
+        FAIL(ERR_UNSUPPORTED, "%s: tensor %s: rows of %" PRId64 " are not whole blocks of %s", b->what,
+             d.t->name, d.dims[d.n_dims - 1], fmt_traits[d.fmt].name);
     bool vector = weight_kind(spec->role) == WEIGHT_VECTOR;
-    if ((d.t->codec != CODEC_PLAIN && (vector || d.fmt != d.t->fmt)) || (vector && d.layout && !is_plain(d.t->fmt)))
-        FAIL(ERR_UNSUPPORTED, "%s: tensor %s cannot be brought into order from its type %s", b->what, d.t->name,
-             d.t->type_name);
+    if ((d.t->codec != CODEC_PLAIN && (vector || d.fmt != d.t->fmt)) ||
+        (vector && d.layout && !is_plain(d.t->fmt)))
+        FAIL(ERR_UNSUPPORTED, "%s: tensor %s cannot be brought into order from its type %s", b->what,
+             d.t->name, d.t->type_name);
     claim(b, d.t);
     *found = true;
     *out = d;
@@ -244,10 +248,15 @@ static err missing(const struct binder *b, const struct tensor_spec *spec, int l
 static bool is_needed(const struct binder *b, enum need need, int layer)
 {
     switch (need) {
-    case MUST: return true;
-    case MUST_DENSE: return b->hp->layer_dense[layer];
-    case MUST_EXPERTS: return !b->hp->layer_dense[layer];
-    case MAY: case TIED_TO_EMBD: break;
+    case MUST:
+        return true;
+    case MUST_DENSE:
+        return b->hp->layer_dense[layer];
+    case MUST_EXPERTS:
+        return !b->hp->layer_dense[layer];
+    case MAY:
+    case TIED_TO_EMBD:
+        break;
     }
     return false;
 }
@@ -298,26 +307,42 @@ static bool is_later_layer(const struct binder *b, const char *name)
     return strncmp(name, prefix, len) == 0 && strtol(name + len, NULL, 10) >= b->hp->n_layer;
 }
 
+/* Towers of multimodal checkpoints that the text model does not meet. */
+static bool is_other_tower(const char *name)
+{
+    static const char *const towers[] = {"vision_tower.", "vision_model.", "multi_modal_projector.",
+                                         "visual.",       "audio_tower.",  "embed_vision.",
+                                         "embed_audio."};
+
+    for (size_t i = 0; i < sizeof towers / sizeof towers[0]; i++)
+        if (strstr(name, towers[i]))
+            return true;
+    return false;
+}
+
 static err check_leftovers(const struct binder *b, struct why *why)
 {
     for (size_t i = 0; i < b->c->n; i++) {
         const char *name = b->c->t[i].name;
-        bool known = b->claimed[i] || is_later_layer(b, name);
+        bool known =
+            b->claimed[i] || is_later_layer(b, name) || (b->style == NAMES_HF && is_other_tower(name));
         for (const char *const *p = b->arch->ignore; !known && p && *p; p++)
             known = strstr(name, *p) != NULL;
         if (!known)
-            return why_set(why, ERR_UNSUPPORTED, "%s: tensor %s means nothing to family %s; running without it would be wrong",
+            return why_set(why, ERR_UNSUPPORTED,
+                           "%s: tensor %s means nothing to family %s; running without it would be wrong",
                            b->what, name, b->arch->name);
     }
     return ERR_OK;
 }
 
 err bind_tensors(const struct catalog *c, enum name_style style, const struct arch_desc *arch,
-                 const struct hparams *hp, const char *what, struct arena *arena, struct binding *out, struct why *why)
+                 const struct hparams *hp, const char *what, struct arena *arena, struct binding *out,
+                 struct why *why)
 {
     err e;
-    struct binding made = { 0 };
-    struct binder b = { .c = c, .style = style, .arch = arch, .hp = hp, .what = what, .arena = arena };
+    struct binding made = {0};
+    struct binder b = {.c = c, .style = style, .arch = arch, .hp = hp, .what = what, .arena = arena};
 
     made.layers = arena_array(arena, (size_t)hp->n_layer * W_COUNT, sizeof *made.layers);
     b.claimed = calloc(c->n + 1, sizeof *b.claimed);

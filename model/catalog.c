@@ -37,7 +37,7 @@ err catalog_sort(struct catalog *c, struct why *why)
 
 struct file_tensor *catalog_find(const struct catalog *c, const char *name)
 {
-    struct file_tensor key = { .name = name };
+    struct file_tensor key = {.name = name};
 
     return c->n ? bsearch(&key, c->t, c->n, sizeof *c->t, by_name) : NULL;
 }
@@ -45,7 +45,7 @@ struct file_tensor *catalog_find(const struct catalog *c, const char *name)
 void catalog_fini(struct catalog *c)
 {
     free(c->t);
-    *c = (struct catalog){ 0 };
+    *c = (struct catalog){0};
 }
 
 int64_t file_tensor_elements(const struct file_tensor *t)

@@ -19,6 +19,7 @@ enum codec {
     CODEC_PLAIN,  /* they are rows already */
     CODEC_FP8,    /* e4m3 bytes times f32 scales (per tensor, row or block of rows and columns) */
     CODEC_MXFP4,  /* nibbles and exponents in two tensors; nibble order differs from GGML's */
+    CODEC_PACKED, /* compressed-tensors: 4-bit integers, eight of a row to an int32, symmetric: exactly Q4_0 */
     CODEC_GPTQ,   /* 4-bit integers, eight rows of [in][out] to an int32, symmetric: exactly Q4_0 */
 };
 

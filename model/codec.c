@@ -5,7 +5,8 @@
  * that, so the products here are exact in both.
  *
  * MXFP4: blocks of 32 with one exponent. Hugging Face packs neighbours into a byte
- * (2i low, 2i + 1 high), GGML halves (i low, i + 16 high).
+ * (2i low, 2i + 1 high), GGML halves (i low, i + 16 high). Packed int4 differs from
+ * Q4_0 in just that, and in the type of its scales.
  *
  * GPTQ: qweight is [in / 8][out] int32, the eight nibbles run along `in`; the value
  * is (q - 8) * scale, which is Q4_0's.
@@ -66,7 +67,8 @@ static void fp8_row(const struct file_tensor *t, int64_t r, int64_t n, void *dst
 static void mxfp4_row(const struct file_tensor *t, int64_t r, int64_t n, void *dst)
 {
     const size_t blocks = (size_t)(n / BLOCK);
-    const uint8_t *src = t->data + (size_t)r * blocks * (BLOCK / 2), *exponent = t->scales->data + (size_t)r * blocks;
+    const uint8_t *src = t->data + (size_t)r * blocks * (BLOCK / 2),
+                  *exponent = t->scales->data + (size_t)r * blocks;
     uint8_t *out = dst;
 
     for (size_t b = 0; b < blocks; b++, src += BLOCK / 2, out += 1 + BLOCK / 2) {
@@ -98,6 +100,23 @@ static void gptq_row(const struct file_tensor *t, int64_t r, int64_t n, void *ds
     }
 }
 
+static void packed_row(const struct file_tensor *t, int64_t r, int64_t n, void *dst)
+{
+    const uint8_t *src = t->data + (size_t)r * (size_t)(n / 2);
+    const int64_t groups = n / t->scale_cols;
+    uint8_t *out = dst;
+
+    for (int64_t b = 0; b < n / BLOCK; b++, src += BLOCK / 2, out += 2 + BLOCK / 2) {
+        const uint16_t scale = f32_to_f16(scale_at(t->scales, r * groups + b * BLOCK / t->scale_cols));
+        memcpy(out, &scale, sizeof scale);
+        for (int i = 0; i < BLOCK / 2; i++) {
+            const int low = src[i / 2] >> 4 * (i % 2) & 15;
+            const int high = src[(i + BLOCK / 2) / 2] >> 4 * (i % 2) & 15;
+            out[2 + i] = (uint8_t)(low | high << 4);
+        }
+    }
+}
+
 void codec_row(const struct file_tensor *t, int64_t r, int64_t n, void *dst)
 {
     size_t row;
@@ -112,6 +131,9 @@ void codec_row(const struct file_tensor *t, int64_t r, int64_t n, void *dst)
         return;
     case CODEC_MXFP4:
         mxfp4_row(t, r, n, dst);
+        return;
+    case CODEC_PACKED:
+        packed_row(t, r, n, dst);
         return;
     case CODEC_GPTQ:
         gptq_row(t, r, n, dst);

@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FAMILIES(X)                                                               \
-    X(llama) X(falcon) X(mpt) X(granite) X(granitemoe)                            \
-    X(qwen2) X(qwen2moe) X(qwen3) X(qwen3moe) X(gemma) X(gemma2) X(gemma3)        \
-    X(phi2) X(phi3) X(deepseek2) X(gpt_oss) X(olmo2) X(command_r) X(cohere2)      \
-    X(glm4) X(starcoder2) X(stablelm) X(gpt_neox) X(gpt2) X(bloom) X(llama4) X(bert)
+#define FAMILIES(X)                                                                                        \
+    X(llama)                                                                                               \
+    X(falcon) X(mpt) X(granite) X(granitemoe) X(qwen2) X(qwen2moe) X(qwen3) X(qwen3moe) X(gemma) X(gemma2) \
+        X(gemma3) X(phi2) X(phi3) X(deepseek2) X(gpt_oss) X(olmo2) X(command_r) X(cohere2) X(glm4)         \
+            X(starcoder2) X(stablelm) X(gpt_neox) X(gpt2) X(bloom) X(llama4) X(bert)
 
 #define DECLARE(name) extern const struct arch_desc arch_##name;
 FAMILIES(DECLARE)
@@ -76,7 +76,7 @@ static const struct {
     const char *name;
     enum weight_kind kind;
 } roles[W_COUNT] = {
-#define ROLE_ROW(name, kind) [W_##name] = { #name, WEIGHT_##kind },
+#define ROLE_ROW(name, kind) [W_##name] = {#name, WEIGHT_##kind},
     WEIGHT_ROLES(ROLE_ROW)
 #undef ROLE_ROW
 };
@@ -102,35 +102,64 @@ int64_t dim_value(const struct hparams *hp, enum dim d)
                   v = (int64_t)hp->n_head_kv * hp->head_dim_v;
 
     switch (d) {
-    case DIM_NONE: return 0;
-    case DIM_EMBD: return hp->n_embd;
-    case DIM_VOCAB: return hp->n_vocab;
-    case DIM_CTX: return hp->n_ctx_train;
-    case DIM_TYPES: return hp->n_token_types;
-    case DIM_Q: return q;
-    case DIM_K: return k;
-    case DIM_V: return v;
-    case DIM_ATTN: return (int64_t)hp->n_head * hp->head_dim_v;
-    case DIM_QKV: return q + k + v;
-    case DIM_MLA_Q: return (int64_t)hp->n_head * (hp->qk_nope + hp->qk_rope);
-    case DIM_HEAD: return hp->head_dim_k;
-    case DIM_N_HEAD: return hp->n_head;
-    case DIM_N_HEAD_KV: return hp->n_head_kv;
-    case DIM_ROT_HALF: return hp->n_rot / 2;
-    case DIM_FF: return hp->n_ff;
-    case DIM_FF2: return 2 * (int64_t)hp->n_ff;
-    case DIM_EXPERTS: return hp->n_expert;
-    case DIM_FF_EXP: return hp->n_ff_expert;
-    case DIM_FF_EXP2: return 2 * (int64_t)hp->n_ff_expert;
-    case DIM_FF_SHARED: return hp->n_ff_shared;
-    case DIM_ONE: return 1;
-    case DIM_Q_LORA: return hp->q_lora;
-    case DIM_KV_LORA: return hp->kv_lora;
-    case DIM_KV_A: return (int64_t)hp->kv_lora + hp->qk_rope;
-    case DIM_KV_B: return (int64_t)hp->n_head * (hp->qk_nope + hp->head_dim_v);
-    case DIM_NOPE: return hp->qk_nope;
-    case DIM_MLA_V: return hp->head_dim_v;
-    case DIM_COUNT: break;
+    case DIM_NONE:
+        return 0;
+    case DIM_EMBD:
+        return hp->n_embd;
+    case DIM_VOCAB:
+        return hp->n_vocab;
+    case DIM_CTX:
+        return hp->n_ctx_train;
+    case DIM_TYPES:
+        return hp->n_token_types;
+    case DIM_Q:
+        return q;
+    case DIM_K:
+        return k;
+    case DIM_V:
+        return v;
+    case DIM_ATTN:
+        return (int64_t)hp->n_head * hp->head_dim_v;
+    case DIM_QKV:
+        return q + k + v;
+    case DIM_MLA_Q:
+        return (int64_t)hp->n_head * (hp->qk_nope + hp->qk_rope);
+    case DIM_HEAD:
+        return hp->head_dim_k;
+    case DIM_N_HEAD:
+        return hp->n_head;
+    case DIM_N_HEAD_KV:
+        return hp->n_head_kv;
+    case DIM_ROT_HALF:
+        return hp->n_rot / 2;
+    case DIM_FF:
+        return hp->n_ff;
+    case DIM_FF2:
+        return 2 * (int64_t)hp->n_ff;
+    case DIM_EXPERTS:
+        return hp->n_expert;
+    case DIM_FF_EXP:
+        return hp->n_ff_expert;
+    case DIM_FF_EXP2:
+        return 2 * (int64_t)hp->n_ff_expert;
+    case DIM_FF_SHARED:
+        return hp->n_ff_shared;
+    case DIM_ONE:
+        return 1;
+    case DIM_Q_LORA:
+        return hp->q_lora;
+    case DIM_KV_LORA:
+        return hp->kv_lora;
+    case DIM_KV_A:
+        return (int64_t)hp->kv_lora + hp->qk_rope;
+    case DIM_KV_B:
+        return (int64_t)hp->n_head * (hp->qk_nope + hp->head_dim_v);
+    case DIM_NOPE:
+        return hp->qk_nope;
+    case DIM_MLA_V:
+        return hp->head_dim_v;
+    case DIM_COUNT:
+        break;
     }
     return 0;
 }

@@ -12,12 +12,12 @@
 
 void facts_init_gguf(struct facts *f, const struct gguf *g, const char *prefix)
 {
-    *f = (struct facts){ .gguf = g, .path = gguf_path(g), .prefix = prefix };
+    *f = (struct facts){.gguf = g, .path = gguf_path(g), .prefix = prefix};
 }
 
 void facts_init_json(struct facts *f, const struct json_t *root, const char *path)
 {
-    *f = (struct facts){ .json = root, .path = path, .prefix = "" };
+    *f = (struct facts){.json = root, .path = path, .prefix = ""};
 }
 
 void fact_fail(struct facts *f, err e, const char *fmt, ...)

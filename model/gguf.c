@@ -39,11 +39,11 @@ static const struct {
     const char *name;
     int bytes; /* 0: variable */
 } value_types[GGUF_TYPE_COUNT] = {
-    [GGUF_U8] = { "u8", 1 },   [GGUF_I8] = { "i8", 1 },   [GGUF_U16] = { "u16", 2 },
-    [GGUF_I16] = { "i16", 2 }, [GGUF_U32] = { "u32", 4 }, [GGUF_I32] = { "i32", 4 },
-    [GGUF_F32] = { "f32", 4 }, [GGUF_BOOL] = { "bool", 1 }, [GGUF_STRING] = { "string", 0 },
-    [GGUF_ARRAY] = { "array", 0 }, [GGUF_U64] = { "u64", 8 }, [GGUF_I64] = { "i64", 8 },
-    [GGUF_F64] = { "f64", 8 },
+    [GGUF_U8] = {"u8", 1},       [GGUF_I8] = {"i8", 1},     [GGUF_U16] = {"u16", 2},
+    [GGUF_I16] = {"i16", 2},     [GGUF_U32] = {"u32", 4},   [GGUF_I32] = {"i32", 4},
+    [GGUF_F32] = {"f32", 4},     [GGUF_BOOL] = {"bool", 1}, [GGUF_STRING] = {"string", 0},
+    [GGUF_ARRAY] = {"array", 0}, [GGUF_U64] = {"u64", 8},   [GGUF_I64] = {"i64", 8},
+    [GGUF_F64] = {"f64", 8},
 };
 
 const char *gguf_type_name(enum gguf_type t)
@@ -68,7 +68,8 @@ static size_t left(const struct cursor *c)
 
 static err truncated(const struct cursor *c, const char *what, struct why *why)
 {
-    return why_set(why, ERR_FORMAT, "%s: truncated: the %s of %s %" PRIu64 " at byte %zu does not fit the file of %zu bytes",
+    return why_set(why, ERR_FORMAT,
+                   "%s: truncated: the %s of %s %" PRIu64 " at byte %zu does not fit the file of %zu bytes",
                    c->path, what, c->kind, c->index, c->at, c->size);
 }
 
@@ -120,7 +121,8 @@ static err take_name(struct cursor *c, struct arena *names, const char **name, c
              what, c->kind, c->index, len, GGUF_MAX_NAME);
     text = (const char *)c->data + c->at;
     if (memchr(text, 0, (size_t)len))
-        FAIL(ERR_FORMAT, "%s: the %s of %s %" PRIu64 " contains a NUL byte", c->path, what, c->kind, c->index);
+        FAIL(ERR_FORMAT, "%s: the %s of %s %" PRIu64 " contains a NUL byte", c->path, what, c->kind,
+             c->index);
     c->at += (size_t)len;
     *name = arena_strndup(names, text, (size_t)len);
     if (!*name)
@@ -154,15 +156,15 @@ static err read_value(struct cursor *c, struct arena *names, struct gguf_value *
 
     if (v->type == GGUF_STRING) {
         if (v->n > left(c) / sizeof(uint64_t))
-            FAIL(ERR_FORMAT, "%s: %s claims %" PRIu64 " strings; only %zu bytes follow", c->path, v->key, v->n,
-                 left(c));
+            FAIL(ERR_FORMAT, "%s: %s claims %" PRIu64 " strings; only %zu bytes follow", c->path, v->key,
+                 v->n, left(c));
         for (uint64_t i = 0; i < v->n; i++)
             TRY(skip_string(c, v->key, why));
     } else {
         size_t each = (size_t)value_types[type].bytes;
         if (v->n > left(c) / each)
-            FAIL(ERR_FORMAT, "%s: %s claims %" PRIu64 " elements of %s; only %zu bytes follow", c->path, v->key,
-                 v->n, value_types[type].name, left(c));
+            FAIL(ERR_FORMAT, "%s: %s claims %" PRIu64 " elements of %s; only %zu bytes follow", c->path,
+                 v->key, v->n, value_types[type].name, left(c));
         c->at += (size_t)v->n * each;
     }
     e = ERR_OK;
@@ -181,7 +183,8 @@ static err read_metadata(struct gguf *g, struct cursor *c, uint64_t n, struct wh
 
     c->kind = "metadata entry";
     if (n > left(c) / GGUF_MIN_VALUE_BYTES)
-        FAIL(ERR_FORMAT, "%s: claims %" PRIu64 " metadata entries; only %zu bytes follow", c->path, n, left(c));
+        FAIL(ERR_FORMAT, "%s: claims %" PRIu64 " metadata entries; only %zu bytes follow", c->path, n,
+             left(c));
     g->n_values = (size_t)n;
     g->values = calloc(g->n_values + 1, sizeof *g->values);
     g->by_key = calloc(g->n_values + 1, sizeof *g->by_key);
@@ -210,7 +213,7 @@ static err read_tensor(struct cursor *c, struct arena *names, struct file_tensor
     uint32_t n_dims, type;
     uint64_t dims[4], elements = 1;
 
-    *t = (struct file_tensor){ .dims = { 1, 1, 1, 1 } };
+    *t = (struct file_tensor){.dims = {1, 1, 1, 1}};
     TRY(take_name(c, names, &t->name, "name", why));
     TRY(take_u32(c, &n_dims, "number of dimensions", why));
     if (n_dims < 1 || n_dims > 4)
@@ -230,8 +233,8 @@ static err read_tensor(struct cursor *c, struct arena *names, struct file_tensor
     if (!g)
         FAIL(ERR_FORMAT, "%s: tensor %s has the unknown type %u", c->path, t->name, type);
     if (dims[0] % (uint64_t)g->block != 0)
-        FAIL(ERR_FORMAT, "%s: tensor %s: rows of %" PRIu64 " are not whole blocks of %d (%s)", c->path, t->name,
-             dims[0], g->block, g->name);
+        FAIL(ERR_FORMAT, "%s: tensor %s: rows of %" PRIu64 " are not whole blocks of %d (%s)", c->path,
+             t->name, dims[0], g->block, g->name);
     t->type_name = g->name;
     t->fmt = g->fmt;
     t->row_bytes = (size_t)(dims[0] / (uint64_t)g->block) * (size_t)g->bytes;
@@ -300,11 +303,12 @@ static err read_tensors(struct gguf *g, struct cursor *c, uint64_t n, struct why
     for (size_t i = 0; i < n; i++) {
         struct file_tensor *t = &g->tensors.t[i];
         if (offsets[i] % alignment != 0)
-            FAIL(ERR_FORMAT, "%s: tensor %s starts at offset %" PRIu64 ", not a multiple of %u", g->path, t->name,
-                 offsets[i], alignment);
+            FAIL(ERR_FORMAT, "%s: tensor %s starts at offset %" PRIu64 ", not a multiple of %u", g->path,
+                 t->name, offsets[i], alignment);
         if (start > g->size || offsets[i] > g->size - start || t->bytes > g->size - start - offsets[i])
-            FAIL(ERR_FORMAT, "%s: truncated: tensor %s needs bytes %" PRIu64 " to %" PRIu64 " of a file of %zu",
-                 g->path, t->name, start + offsets[i], start + offsets[i] + t->bytes, g->size);
+            FAIL(ERR_FORMAT,
+                 "%s: truncated: tensor %s needs bytes %" PRIu64 " to %" PRIu64 " of a file of %zu", g->path,
+                 t->name, start + offsets[i], start + offsets[i] + t->bytes, g->size);
         t->data = g->data + start + offsets[i];
     }
     TRY(check_overlap(g, why));
@@ -321,7 +325,7 @@ out:
 static err read_all(struct gguf *g, struct why *why)
 {
     err e;
-    struct cursor c = { .data = g->data, .size = g->size, .path = g->path, .kind = "header field" };
+    struct cursor c = {.data = g->data, .size = g->size, .path = g->path, .kind = "header field"};
     uint32_t version;
     uint64_t n_tensors, n_values;
 
@@ -341,8 +345,8 @@ out:
     return e;
 }
 
-static err open_mapping(struct mapped *map, const void *data, size_t size, const char *label, struct gguf **out,
-                        struct why *why)
+static err open_mapping(struct mapped *map, const void *data, size_t size, const char *label,
+                        struct gguf **out, struct why *why)
 {
     err e;
     struct gguf *g = calloc(1, sizeof *g);
@@ -357,7 +361,7 @@ static err open_mapping(struct mapped *map, const void *data, size_t size, const
         FAIL(ERR_NOMEM, "%s: no memory", label);
     TRY(read_all(g, why));
     g->map = *map; /* from here on it is ours */
-    *map = (struct mapped){ 0 };
+    *map = (struct mapped){0};
     *out = g;
     g = NULL;
 out:
@@ -367,7 +371,7 @@ out:
 
 err gguf_open_memory(const void *data, size_t size, const char *label, struct gguf **out, struct why *why)
 {
-    struct mapped none = { 0 };
+    struct mapped none = {0};
 
     return open_mapping(&none, data, size, label, out, why);
 }
@@ -375,7 +379,7 @@ err gguf_open_memory(const void *data, size_t size, const char *label, struct gg
 err gguf_open(const char *path, struct gguf **out, struct why *why)
 {
     err e;
-    struct mapped map = { 0 };
+    struct mapped map = {0};
 
     TRY(mapped_open(path, &map, why));
     TRY(open_mapping(&map, map.data, map.size, path, out, why));
@@ -416,7 +420,7 @@ const void *gguf_head(const struct gguf *g, size_t *bytes)
 
 const struct gguf_value *gguf_find(const struct gguf *g, const char *key)
 {
-    struct gguf_value wanted = { .key = key };
+    struct gguf_value wanted = {.key = key};
     const struct gguf_value *p = &wanted, **hit;
 
     hit = g->n_values ? bsearch(&p, g->by_key, g->n_values, sizeof *g->by_key, by_key) : NULL;
@@ -438,20 +442,39 @@ bool gguf_number(const struct gguf_value *v, uint64_t i, double *out)
     const uint8_t *p = v->data + (size_t)i * (size_t)value_types[v->type].bytes;
     double x = 0;
 
-#define READ_AS(type) { type raw; memcpy(&raw, p, sizeof raw); x = (double)raw; break; }
+#define READ_AS(type)                \
+    {                                \
+        type raw;                    \
+        memcpy(&raw, p, sizeof raw); \
+        x = (double)raw;             \
+        break;                       \
+    }
     switch (v->type) {
-    case GGUF_U8: READ_AS(uint8_t)
-    case GGUF_I8: READ_AS(int8_t)
-    case GGUF_U16: READ_AS(uint16_t)
-    case GGUF_I16: READ_AS(int16_t)
-    case GGUF_U32: READ_AS(uint32_t)
-    case GGUF_I32: READ_AS(int32_t)
-    case GGUF_F32: READ_AS(float)
-    case GGUF_U64: READ_AS(uint64_t)
-    case GGUF_I64: READ_AS(int64_t)
-    case GGUF_F64: READ_AS(double)
-    case GGUF_BOOL: x = *p != 0; break;
-    default: return false;
+    case GGUF_U8:
+        READ_AS(uint8_t)
+    case GGUF_I8:
+        READ_AS(int8_t)
+    case GGUF_U16:
+        READ_AS(uint16_t)
+    case GGUF_I16:
+        READ_AS(int16_t)
+    case GGUF_U32:
+        READ_AS(uint32_t)
+    case GGUF_I32:
+        READ_AS(int32_t)
+    case GGUF_F32:
+        READ_AS(float)
+    case GGUF_U64:
+        READ_AS(uint64_t)
+    case GGUF_I64:
+        READ_AS(int64_t)
+    case GGUF_F64:
+        READ_AS(double)
+    case GGUF_BOOL:
+        x = *p != 0;
+        break;
+    default:
+        return false;
     }
 #undef READ_AS
     if (!isfinite(x))
@@ -462,7 +485,7 @@ bool gguf_number(const struct gguf_value *v, uint64_t i, double *out)
 
 struct gguf_strings gguf_strings(const struct gguf_value *v)
 {
-    return (struct gguf_strings){ .at = v->data, .left = v->n };
+    return (struct gguf_strings){.at = v->data, .left = v->n};
 }
 
 bool gguf_string_next(struct gguf_strings *w, const char **s, size_t *len)

@@ -30,7 +30,8 @@ static err array_of(const struct gguf *g, const char *key, enum gguf_type type, 
     const struct gguf_value *v = gguf_find(g, key);
 
     if (v && (!v->array || v->type != type))
-        return why_set(why, ERR_FORMAT, "%s: %s is not an array of %s", gguf_path(g), key, gguf_type_name(type));
+        return why_set(why, ERR_FORMAT, "%s: %s is not an array of %s", gguf_path(g), key,
+                       gguf_type_name(type));
     *out = v;
     return ERR_OK;
 }
@@ -49,8 +50,8 @@ static err read_pieces(struct tables *k, struct why *why)
     if (!tokens || tokens->n == 0)
         FAIL(ERR_NOTFOUND, "%s: there is no tokenizer in this file (" KEY "tokens)", gguf_path(k->g));
     if ((scores && scores->n != tokens->n) || (types && types->n != tokens->n))
-        FAIL(ERR_FORMAT, "%s: %" PRIu64 " tokens but %" PRIu64 " scores and %" PRIu64 " types", gguf_path(k->g),
-             tokens->n, scores ? scores->n : 0, types ? types->n : 0);
+        FAIL(ERR_FORMAT, "%s: %" PRIu64 " tokens but %" PRIu64 " scores and %" PRIu64 " types",
+             gguf_path(k->g), tokens->n, scores ? scores->n : 0, types ? types->n : 0);
     k->pieces = calloc((size_t)tokens->n, sizeof *k->pieces);
     if (!k->pieces)
         FAIL(ERR_NOMEM, "%s: %" PRIu64 " tokens", gguf_path(k->g), tokens->n);
@@ -66,7 +67,8 @@ static err read_pieces(struct tables *k, struct why *why)
             gguf_number(types, i, &type);
         if (type < TOKEN_NORMAL || type > TOKEN_BYTE)
             type = TOKEN_NORMAL;
-        k->pieces[i] = (struct tok_piece){ .text = s, .len = (uint32_t)len, .score = (float)score, .type = (uint8_t)type };
+        k->pieces[i] =
+            (struct tok_piece){.text = s, .len = (uint32_t)len, .score = (float)score, .type = (uint8_t)type};
     }
     k->t.pieces = k->pieces;
     k->t.n_pieces = (size_t)tokens->n;
@@ -97,9 +99,12 @@ static err read_merges(struct tables *k, struct why *why)
     for (uint64_t i = 0; gguf_string_next(&w, &s, &len); i++) {
         const char *space = len > 2 ? memchr(s + 1, ' ', len - 2) : NULL;
         if (!space || len > UINT32_MAX)
-            FAIL(ERR_FORMAT, "%s: merge %" PRIu64 " is not two pieces with a space between", gguf_path(k->g), i);
-        k->merges[i] = (struct tok_merge){ .left = s, .left_len = (uint32_t)(space - s), .right = space + 1,
-                                           .right_len = (uint32_t)(s + len - space - 1) };
+            FAIL(ERR_FORMAT, "%s: merge %" PRIu64 " is not two pieces with a space between", gguf_path(k->g),
+                 i);
+        k->merges[i] = (struct tok_merge){.left = s,
+                                          .left_len = (uint32_t)(space - s),
+                                          .right = space + 1,
+                                          .right_len = (uint32_t)(s + len - space - 1)};
     }
     k->t.merges = k->merges;
     k->t.n_merges = (size_t)v->n;
@@ -122,8 +127,8 @@ static err read_id(const struct tables *k, const char *key, int *id, struct why 
         return ERR_OK;
     }
     if (!(x >= 0 && x < (double)k->t.n_pieces))
-        return why_set(why, ERR_FORMAT, "%s: %s is %g; the vocabulary has %zu tokens", gguf_path(k->g), key, x,
-                       k->t.n_pieces);
+        return why_set(why, ERR_FORMAT, "%s: %s is %g; the vocabulary has %zu tokens", gguf_path(k->g), key,
+                       x, k->t.n_pieces);
     *id = (int)x;
     return ERR_OK;
 }
@@ -148,10 +153,10 @@ static err read_kind(struct tables *k, struct why *why)
         bool add_bos, add_eos, space_prefix, extra_spaces;
         int bos, eos, unk, pad, sep, cls, mask;
     } kinds[] = {
-        { "llama", TOK_SPM, true, false, true, false, 1, 2, 0, -1, -1, -1, -1 },
-        { "gpt2", TOK_BPE, false, false, false, false, -1, -1, -1, -1, -1, -1, -1 },
-        { "t5", TOK_UNIGRAM, false, true, true, true, -1, 1, 2, 0, -1, -1, -1 },
-        { "bert", TOK_WORDPIECE, true, true, false, false, 101, 102, 100, 0, 102, 101, 103 },
+        {"llama", TOK_SPM, true, false, true, false, 1, 2, 0, -1, -1, -1, -1},
+        {"gpt2", TOK_BPE, false, false, false, false, -1, -1, -1, -1, -1, -1, -1},
+        {"t5", TOK_UNIGRAM, false, true, true, true, -1, 1, 2, 0, -1, -1, -1},
+        {"bert", TOK_WORDPIECE, true, true, false, false, 101, 102, 100, 0, 102, 101, 103},
     };
     const struct gguf_value *v = gguf_find(k->g, KEY "model");
     struct gguf_strings w;
@@ -159,7 +164,8 @@ static err read_kind(struct tables *k, struct why *why)
     size_t len;
 
     if (!v || v->array || v->type != GGUF_STRING)
-        return why_set(why, ERR_NOTFOUND, "%s: there is no tokenizer in this file (" KEY "model)", gguf_path(k->g));
+        return why_set(why, ERR_NOTFOUND, "%s: there is no tokenizer in this file (" KEY "model)",
+                       gguf_path(k->g));
     w = gguf_strings(v);
     gguf_string_next(&w, &s, &len);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
@@ -183,8 +189,9 @@ static err read_kind(struct tables *k, struct why *why)
 #undef DEFAULT_ID
         return ERR_OK;
     }
-    return why_set(why, ERR_UNSUPPORTED, "%s: tokenizer %.*s is not supported; supported: llama, gpt2, t5, bert",
-                   gguf_path(k->g), (int)(len < 64 ? len : 64), s);
+    return why_set(why, ERR_UNSUPPORTED,
+                   "%s: tokenizer %.*s is not supported; supported: llama, gpt2, t5, bert", gguf_path(k->g),
+                   (int)(len < 64 ? len : 64), s);
 }
 
 static err read_pre(struct tables *k, struct why *why)
@@ -223,7 +230,7 @@ static err read_charsmap(struct tables *k, struct why *why)
 err gguf_tokenizer_open(const struct gguf *g, struct tokenizer **out, struct why *why)
 {
     err e;
-    struct tables k = { .g = g };
+    struct tables k = {.g = g};
 
     TRY(read_pieces(&k, why));
     TRY(read_merges(&k, why));

@@ -7,9 +7,9 @@
 
 struct facts;
 
-/* Finds weights with scales (FP8 e4m3, MXFP4, symmetric GPTQ) in a sorted catalog and
+/* Finds weights with scales (FP8 e4m3, MXFP4, symmetric GPTQ and packed int4) in a sorted catalog and
  * turns them into tensors of the format that holds their values exactly; the
- * names stay, only GPTQ's "qweight" becomes "weight" (names live in the arena; the
+ * names stay, only "qweight" and "weight_packed" become "weight" (names live in the arena; the
  * catalog is sorted again). config: config.json. ERR_UNSUPPORTED: a scheme that no
  * format of ours holds without loss. */
 struct arena;

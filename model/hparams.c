@@ -13,7 +13,7 @@
 #include "model/desc.h"
 #include "model/facts.h"
 
-#define MAX_DIM (1 << 20)    /* of one tensor dimension but the vocabulary */
+#define MAX_DIM (1 << 20) /* of one tensor dimension but the vocabulary */
 #define MAX_VOCAB (1 << 22)
 #define MAX_CONTEXT (1 << 27)
 
@@ -24,7 +24,7 @@ float hparams_yarn_mscale(float factor, float mscale)
 
 void hparams_window_pattern(struct hparams *hp, int period, int first)
 {
-    for (int i = 0; i < hp->n_layer && i < MAX_LAYERS; i++)
+    for (int i = 0; i < hp->n_layer; i++)
         hp->layer_window[i] = period > 1 && (i + first) % period != period - 1;
 }
 
@@ -111,8 +111,8 @@ static int uniform_int(struct facts *f, const char *key, int otherwise)
         return fact_int_or(f, key, otherwise);
     for (size_t i = 1; i < n && i < MAX_LAYERS; i++)
         if (x[i] != x[0]) {
-            fact_fail(f, ERR_UNSUPPORTED, "%s differs between layers (%g, %g); it must be the same in all", key,
-                      x[0], x[i]);
+            fact_fail(f, ERR_UNSUPPORTED, "%s differs between layers (%g, %g); it must be the same in all",
+                      key, x[0], x[i]);
             return otherwise;
         }
     if (!(x[0] >= 0 && x[0] <= MAX_VOCAB))
@@ -132,7 +132,8 @@ static void scaling_yarn(struct facts *f, struct hparams *hp, const char *base)
     hp->yarn_beta_slow = (float)fact_real_or(f, KEY(gguf ? "yarn_beta_slow" : "beta_slow"), 1);
     hp->yarn_truncate = fact_bool_or(f, KEY("truncate"), true);
     if (gguf) {
-        hp->yarn_attn_factor = (float)fact_real_or(f, KEY("attn_factor"), 1) * hparams_yarn_mscale(hp->rope_factor, 1);
+        hp->yarn_attn_factor =
+            (float)fact_real_or(f, KEY("attn_factor"), 1) * hparams_yarn_mscale(hp->rope_factor, 1);
     } else {
         hp->yarn_mscale = (float)fact_real_or(f, KEY("mscale"), 0);
         hp->yarn_mscale_all_dim = (float)fact_real_or(f, KEY("mscale_all_dim"), 0);
@@ -143,7 +144,9 @@ static void scaling_yarn(struct facts *f, struct hparams *hp, const char *base)
 
 void hparams_rope_scaling(struct facts *f, struct hparams *hp)
 {
-    const char *base = f->gguf ? "rope.scaling" : fact_has(f, "rope_scaling") ? "rope_scaling" : "rope_parameters";
+    const char *base = f->gguf                       ? "rope.scaling"
+                       : fact_has(f, "rope_scaling") ? "rope_scaling"
+                                                     : "rope_parameters";
     char key[96];
     const char *type;
 
@@ -153,7 +156,8 @@ void hparams_rope_scaling(struct facts *f, struct hparams *hp)
         type = fact_text_or(f, KEY("type"), "none");
     bool is_llama3 = strcmp(type, "llama3") == 0, is_dynamic = strcmp(type, "dynamic") == 0;
     if (strcmp(type, "none") == 0 || strcmp(type, "default") == 0 || is_dynamic)
-        hp->rope_scaling = ROPE_SCALING_NONE; /* dynamic: no change up to the trained length, which is the limit */
+        hp->rope_scaling =
+            ROPE_SCALING_NONE; /* dynamic: no change up to the trained length, which is the limit */
     else if (strcmp(type, "linear") == 0)
         hp->rope_scaling = ROPE_SCALING_LINEAR;
     else if (is_llama3)
@@ -163,11 +167,12 @@ void hparams_rope_scaling(struct facts *f, struct hparams *hp)
     else if (strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0)
         hp->rope_scaling = ROPE_SCALING_LONGROPE;
     else
-        fact_fail(f, ERR_UNSUPPORTED, "rope scaling %s is not supported; supported: linear, llama3, yarn, longrope",
-                  type);
+        fact_fail(f, ERR_UNSUPPORTED,
+                  "rope scaling %s is not supported; supported: linear, llama3, yarn, longrope", type);
 
     hp->rope_factor = (float)fact_real_or(f, KEY("factor"), 1);
-    int orig = fact_int_or(f, KEY(f->gguf ? "original_context_length" : "original_max_position_embeddings"), 0);
+    int orig =
+        fact_int_or(f, KEY(f->gguf ? "original_context_length" : "original_max_position_embeddings"), 0);
     if (!orig && !f->gguf)
         orig = fact_int_or(f, "original_max_position_embeddings", 0);
     hp->rope_ctx_orig = orig ? orig : hp->n_ctx_train;
@@ -189,7 +194,7 @@ void hparams_rope_scaling(struct facts *f, struct hparams *hp)
 
 static void read_gguf_experts(struct facts *f, struct hparams *hp)
 {
-    static const enum moe_gate gates[] = { MOE_SOFTMAX, MOE_SOFTMAX, MOE_SIGMOID, MOE_SOFTMAX_TOPK };
+    static const enum moe_gate gates[] = {MOE_SOFTMAX, MOE_SOFTMAX, MOE_SIGMOID, MOE_SOFTMAX_TOPK};
     int gate = fact_int_or(f, "expert_gating_func", 0);
 
     hp->n_expert_used = fact_int(f, "expert_used_count");
@@ -245,15 +250,23 @@ static int one_of(struct facts *f, const char *const *keys)
             return fact_int(f, *k);
     return fact_int(f, keys[0]);
 }
-#define ONE_OF(f, ...) one_of(f, (const char *const[]){ __VA_ARGS__, NULL })
+#define ONE_OF(f, ...) one_of(f, (const char *const[]){__VA_ARGS__, NULL})
+
+/* Text parts of multimodal configs leave out what is their family's default; such
+ * families fill it in, for the others the check of all numbers says so. */
+static int heads_hf(struct facts *f)
+{
+    return fact_int_or(f, "num_attention_heads", fact_int_or(f, "n_head", fact_int_or(f, "n_heads", 0)));
+}
 
 static void read_hf(struct facts *f, struct hparams *hp)
 {
-    static const char *const context[] = { "max_position_embeddings", "n_positions", "max_seq_len", "seq_length" };
+    static const char *const context[] = {"max_position_embeddings", "n_positions", "max_seq_len",
+                                          "seq_length"};
 
     hp->n_layer = ONE_OF(f, "num_hidden_layers", "n_layer", "n_layers");
     hp->n_embd = ONE_OF(f, "hidden_size", "n_embd", "d_model");
-    hp->n_head = ONE_OF(f, "num_attention_heads", "n_head", "n_heads");
+    hp->n_head = heads_hf(f);
     hp->n_ctx_train = 2048;
     for (size_t i = 0; i < sizeof context / sizeof context[0]; i++)
         if (fact_has(f, context[i])) {
@@ -263,18 +276,22 @@ static void read_hf(struct facts *f, struct hparams *hp)
     hp->n_head_kv = fact_int_or(f, "num_key_value_heads", hp->n_head);
     hp->head_dim_k = fact_int_or(f, "head_dim", hp->n_head > 0 ? hp->n_embd / hp->n_head : 0);
     hp->head_dim_v = hp->head_dim_k;
-    hp->n_ff = fact_int_or(f, "intermediate_size", 4 * (hp->n_embd < MAX_DIM ? hp->n_embd : 0));
+    hp->n_ff =
+        fact_int_or(f, "intermediate_size", hp->n_embd > 0 && hp->n_embd <= MAX_DIM ? 4 * hp->n_embd : 0);
     hp->norm_eps = (float)fact_real_or(
         f, "rms_norm_eps",
-        fact_real_or(f, "layer_norm_eps", fact_real_or(f, "layer_norm_epsilon", fact_real_or(f, "norm_epsilon", 1e-5))));
-    double rotary = fact_real_or(f, "partial_rotary_factor",
-                                 fact_real_or(f, "rope_parameters.partial_rotary_factor", fact_real_or(f, "rotary_pct", 1)));
+        fact_real_or(f, "layer_norm_eps",
+                     fact_real_or(f, "layer_norm_epsilon", fact_real_or(f, "norm_epsilon", 1e-5))));
+    double rotary = fact_real_or(
+        f, "partial_rotary_factor",
+        fact_real_or(f, "rope_parameters.partial_rotary_factor", fact_real_or(f, "rotary_pct", 1)));
     if (!(rotary > 0 && rotary <= 1))
         fact_fail(f, ERR_FORMAT, "partial_rotary_factor is %g", rotary);
     else
         hp->n_rot = (int)(hp->head_dim_k * rotary);
     hp->rope_base = (float)fact_real_or(
-        f, "rope_theta", fact_real_or(f, "rope_parameters.rope_theta", fact_real_or(f, "rotary_emb_base", 10000)));
+        f, "rope_theta",
+        fact_real_or(f, "rope_parameters.rope_theta", fact_real_or(f, "rotary_emb_base", 10000)));
     hparams_rope_scaling(f, hp);
     hp->embed_scale = hp->residual_scale = hp->logit_scale = hp->moe_weight_scale = 1;
     hp->causal = true;
@@ -297,14 +314,15 @@ static void check_experts(struct facts *f, const struct hparams *hp)
     check_range(f, "expert feed-forward length", hp->n_ff_expert, 1, MAX_DIM);
     check_range(f, "shared expert length", hp->n_ff_shared, 0, MAX_DIM);
     check_range(f, "expert weight scale", (double)hp->moe_weight_scale, -1e6, 1e6);
+    check_range(f, "expert groups", groups, 0, hp->n_expert);
     if (f->e || groups <= 1)
         return;
     if (hp->n_expert % groups != 0)
         fact_fail(f, ERR_FORMAT, "%d experts do not divide into %d groups", hp->n_expert, groups);
     check_range(f, "expert groups a token", hp->n_expert_groups_used, 1, groups);
     if (!f->e && hp->n_expert / groups * hp->n_expert_groups_used < hp->n_expert_used)
-        fact_fail(f, ERR_FORMAT, "%d groups of %d experts hold fewer than the %d experts a token", hp->n_expert_groups_used,
-                  hp->n_expert / groups, hp->n_expert_used);
+        fact_fail(f, ERR_FORMAT, "%d groups of %d experts hold fewer than the %d experts a token",
+                  hp->n_expert_groups_used, hp->n_expert / groups, hp->n_expert_used);
 }
 
 /* The config's activation must be the family's: the descriptor decides. */
@@ -314,11 +332,17 @@ static void check_activation(struct facts *f, enum activation act)
         const char *name;
         enum activation act;
     } names[] = {
-        { "silu", ACTIVATION_SILU }, { "swish", ACTIVATION_SILU }, { "gelu", ACTIVATION_GELU_ERF },
-        { "gelu_new", ACTIVATION_GELU_TANH }, { "gelu_pytorch_tanh", ACTIVATION_GELU_TANH },
-        { "gelu_fast", ACTIVATION_GELU_TANH }, { "relu", ACTIVATION_RELU }, { "relu2", ACTIVATION_RELU2 },
+        {"silu", ACTIVATION_SILU},
+        {"swish", ACTIVATION_SILU},
+        {"gelu", ACTIVATION_GELU_ERF},
+        {"gelu_new", ACTIVATION_GELU_TANH},
+        {"gelu_pytorch_tanh", ACTIVATION_GELU_TANH},
+        {"gelu_fast", ACTIVATION_GELU_TANH},
+        {"relu", ACTIVATION_RELU},
+        {"relu2", ACTIVATION_RELU2},
     };
-    static const char *const keys[] = { "hidden_activation", "hidden_act", "activation_function", "activation" };
+    static const char *const keys[] = {"hidden_activation", "hidden_act", "activation_function",
+                                       "activation"};
     const char *name = NULL;
 
     for (size_t i = 0; !name && i < sizeof keys / sizeof keys[0]; i++)
@@ -336,7 +360,6 @@ static void check_activation(struct facts *f, enum activation act)
 
 static void hparams_check(struct facts *f, const struct hparams *hp)
 {
-    check_range(f, "number of layers", hp->n_layer, 1, MAX_LAYERS);
     check_range(f, "embedding length", hp->n_embd, 1, MAX_DIM);
     check_range(f, "vocabulary size", hp->n_vocab, 1, MAX_VOCAB);
     check_range(f, "context length", hp->n_ctx_train, 1, MAX_CONTEXT);
@@ -347,6 +370,13 @@ static void hparams_check(struct facts *f, const struct hparams *hp)
     check_range(f, "feed-forward length", hp->n_ff, hp->n_expert ? 0 : 1, MAX_DIM);
     check_range(f, "norm epsilon", (double)hp->norm_eps, 0, 1);
     check_range(f, "sliding window", hp->window, 0, MAX_CONTEXT);
+    check_range(f, "attention chunk", hp->attn_chunk, 0, MAX_CONTEXT);
+    check_range(f, "temperature length", hp->attn_temp_floor, 0, MAX_CONTEXT);
+    check_range(f, "embedding scale", (double)hp->embed_scale, -1e6, 1e6);
+    check_range(f, "residual scale", (double)hp->residual_scale, -1e6, 1e6);
+    check_range(f, "attention soft cap", (double)hp->attn_softcap, 0, 1e6);
+    check_range(f, "logit soft cap", (double)hp->logit_softcap, 0, 1e6);
+    check_range(f, "QKV clip", (double)hp->attn_clip_qkv, 0, 1e6);
     check_range(f, "ALiBi bias", (double)hp->alibi_max_bias, 0, 1024);
     check_range(f, "attention scale", (double)hp->attn_scale, -1e6, 1e6);
     check_range(f, "logit scale", (double)hp->logit_scale, -1e6, 1e6);
@@ -356,9 +386,20 @@ static void hparams_check(struct facts *f, const struct hparams *hp)
     if (hp->rope_kind != ROPE_NONE) {
         check_range(f, "rotated dimensions", hp->n_rot, 2, hp->kv_lora ? hp->qk_rope : hp->head_dim_k);
         check_range(f, "rope base", (double)hp->rope_base, 1e-3, 1e12);
+        check_range(f, "local rope base", (double)hp->rope_base_local, 0, 1e12);
         check_range(f, "original context length", hp->rope_ctx_orig, 1, MAX_CONTEXT);
+        check_range(f, "rope factor", (double)hp->rope_factor, 0, 1e6);
         if (!f->e && hp->n_rot % 2 != 0)
             fact_fail(f, ERR_FORMAT, "the number of rotated dimensions, %d, is odd", hp->n_rot);
+    }
+    if (hp->rope_scaling == ROPE_SCALING_YARN) {
+        check_range(f, "YaRN beta_fast", (double)hp->yarn_beta_fast, 1e-6, 1e6);
+        check_range(f, "YaRN beta_slow", (double)hp->yarn_beta_slow, 1e-6, 1e6);
+    }
+    if (hp->rope_scaling == ROPE_SCALING_LLAMA3 && !f->gguf) {
+        check_range(f, "low_freq_factor", (double)hp->rope_low_freq, 1e-6, 1e6);
+        check_range(f, "high_freq_factor minus low_freq_factor",
+                    (double)(hp->rope_high_freq - hp->rope_low_freq), 1e-6, 1e6);
     }
     if (hp->kv_lora) {
         check_range(f, "KV latent dimension", hp->kv_lora, 1, 65536);
@@ -370,10 +411,11 @@ static void hparams_check(struct facts *f, const struct hparams *hp)
         check_experts(f, hp);
 }
 
-err hparams_read(struct facts *f, const struct arch_desc *arch, int n_vocab, struct hparams *out, struct why *why)
+err hparams_read(struct facts *f, const struct arch_desc *arch, int n_vocab, struct hparams *out,
+                 struct why *why)
 {
     err e;
-    struct hparams hp = { .n_vocab = n_vocab, .moe_weight_scale = 1 };
+    struct hparams hp = {.n_vocab = n_vocab, .moe_weight_scale = 1};
     const bool gguf = f->gguf != NULL;
     void (*own)(struct facts *, struct hparams *) = gguf ? arch->hparams_gguf : arch->hparams_hf;
 
@@ -383,7 +425,8 @@ err hparams_read(struct facts *f, const struct arch_desc *arch, int n_vocab, str
         read_gguf(f, &hp);
     else
         read_hf(f, &hp);
-    TRY(facts_err(f, why)); /* families may loop over layers */
+    check_range(f, "number of layers", hp.n_layer, 1, MAX_LAYERS); /* families loop over them */
+    TRY(facts_err(f, why));
     hparams_window_all(&hp);
     hparams_dense_lead(&hp, hp.n_dense_lead);
     if (!gguf)

@@ -26,7 +26,7 @@ err mapped_open(const char *path, struct mapped *out, struct why *why)
         if (data == MAP_FAILED)
             FAIL(ERR_IO, "%s: cannot map %lld bytes: %s", path, (long long)st.st_size, strerror(errno));
     }
-    *out = (struct mapped){ .data = data, .size = (size_t)st.st_size };
+    *out = (struct mapped){.data = data, .size = (size_t)st.st_size};
     e = ERR_OK;
 out:
     close(fd);
@@ -37,7 +37,7 @@ void mapped_close(struct mapped *m)
 {
     if (m->data)
         munmap((void *)(uintptr_t)m->data, m->size);
-    *m = (struct mapped){ 0 };
+    *m = (struct mapped){0};
 }
 
 void mapped_will_need(const void *data, size_t bytes)

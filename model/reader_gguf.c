@@ -54,9 +54,11 @@ static void parts_hash(const void *ctx, XXH3_state_t *state)
     }
 }
 
-static const struct reader_type type = {
-    .name = "GGUF", .names = NAMES_GGUF, .close = parts_close, .tokenizer = parts_tokenizer, .hash = parts_hash
-};
+static const struct reader_type type = {.name = "GGUF",
+                                        .names = NAMES_GGUF,
+                                        .close = parts_close,
+                                        .tokenizer = parts_tokenizer,
+                                        .hash = parts_hash};
 
 /* Allocated copy of a string value; NULL: absent. */
 static err text_of(const struct gguf *g, const char *key, char **out, struct why *why)
@@ -89,8 +91,8 @@ static err number_of(const struct gguf *g, const char *key, int otherwise, int *
 
 static err read_ends(struct gguf_parts *p, struct why *why)
 {
-    static const char *const keys[] = { "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
-                                        "tokenizer.ggml.eom_token_id" };
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
     err e = ERR_OK;
 
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
@@ -113,7 +115,8 @@ static err open_others(struct gguf_parts *p, const char *path, int n, struct why
 
     tail = (size_t)snprintf(suffix, sizeof suffix, "-%05d-of-%05d.gguf", 1, n);
     if (len < tail || strcmp(path + len - tail, suffix) != 0)
-        FAIL(ERR_FORMAT, "%s: one of %d files of a split model; give the first, whose name ends in %s", path, n, suffix);
+        FAIL(ERR_FORMAT, "%s: one of %d files of a split model; give the first, whose name ends in %s", path,
+             n, suffix);
     other = malloc(len + sizeof suffix);
     if (!other)
         FAIL(ERR_NOMEM, "%s: no memory", path);
@@ -146,7 +149,8 @@ static err merge_tensors(const struct gguf_parts *p, struct reader *r, struct wh
     }
     TRY(number_of(p->part[0], "split.tensors.count", (int)r->tensors.n, &expected, why));
     if ((size_t)expected != r->tensors.n)
-        FAIL(ERR_FORMAT, "%s: the model has %d tensors, its files hold %zu", gguf_path(p->part[0]), expected, r->tensors.n);
+        FAIL(ERR_FORMAT, "%s: the model has %d tensors, its files hold %zu", gguf_path(p->part[0]), expected,
+             r->tensors.n);
     e = catalog_sort(&r->tensors, why);
     if (e)
         why_prefix(why, e, "%s", gguf_path(p->part[0]));
@@ -157,7 +161,7 @@ out:
 err reader_gguf_open(const char *path, struct reader *out, struct why *why)
 {
     err e;
-    struct reader r = { .type = &type };
+    struct reader r = {.type = &type};
     struct gguf_parts *p = calloc(1, sizeof *p);
     int n;
 
@@ -187,7 +191,7 @@ err reader_gguf_open(const char *path, struct reader *out, struct why *why)
     r.path = gguf_path(p->part[0]);
     facts_init_gguf(&r.facts, p->part[0], p->family ? p->family : "");
     *out = r;
-    r = (struct reader){ 0 };
+    r = (struct reader){0};
 out:
     reader_close(&r);
     return e;
@@ -199,5 +203,5 @@ void reader_close(struct reader *r)
         r->type->close(r->ctx);
         catalog_fini(&r->tensors);
     }
-    *r = (struct reader){ 0 };
+    *r = (struct reader){0};
 }

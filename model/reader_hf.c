@@ -24,8 +24,8 @@
 struct hf_dir {
     struct arena arena;
     const char *path, *config_path;
-    json_t *config; /* NULL: there is none */
-    const json_t *text; /* the part that describes the text model; borrowed */
+    json_t *config;             /* NULL: there is none */
+    const json_t *text;         /* the part that describes the text model; borrowed */
     struct safetensors **shard; /* [n] */
     size_t n, cap;
     char *chat_template;
@@ -71,7 +71,7 @@ static bool file_is_there(const char *path)
 static err json_read(const char *path, json_t **out, struct why *why)
 {
     err e;
-    struct mapped m = { 0 };
+    struct mapped m = {0};
     json_error_t at;
 
     if (!path)
@@ -118,7 +118,8 @@ out:
 
 /* The files that the index names, each once, in its order; a name is a name in
  * this directory, never a path out of it. */
-static err open_indexed(struct hf_dir *d, const json_t *index, const char *index_path, struct reader *r, struct why *why)
+static err open_indexed(struct hf_dir *d, const json_t *index, const char *index_path, struct reader *r,
+                        struct why *why)
 {
     err e;
     const json_t *map = json_object_get(index, "weight_map");
@@ -129,10 +130,12 @@ static err open_indexed(struct hf_dir *d, const json_t *index, const char *index
         FAIL(ERR_NOMEM, "%s: no memory", index_path);
     if (!json_is_object(map))
         FAIL(ERR_FORMAT, "%s: there is no weight_map", index_path);
-    json_object_foreach((json_t *)(uintptr_t)map, tensor, file) {
+    json_object_foreach((json_t *)(uintptr_t)map, tensor, file)
+    {
         const char *name = json_string_value(file);
         if (!name || strchr(name, '/') || strlen(name) > 255)
-            FAIL(ERR_FORMAT, "%s: the file of tensor %.128s is not the name of a file here", index_path, tensor);
+            FAIL(ERR_FORMAT, "%s: the file of tensor %.128s is not the name of a file here", index_path,
+                 tensor);
         if (json_object_get(seen, name))
             continue;
         if (json_object_size(seen) >= MAX_SHARDS || json_object_set_new(seen, name, json_true()))
@@ -147,9 +150,8 @@ static err open_indexed(struct hf_dir *d, const json_t *index, const char *index
         why_prefix(why, e, "%s", d->path);
         goto out;
     }
-    json_object_foreach((json_t *)(uintptr_t)map, tensor, file)
-        if (!catalog_find(&r->tensors, tensor))
-            FAIL(ERR_FORMAT, "%s: tensor %.128s is in none of the files", index_path, tensor);
+    json_object_foreach((json_t *)(uintptr_t)map, tensor, file) if (!catalog_find(&r->tensors, tensor))
+        FAIL(ERR_FORMAT, "%s: tensor %.128s is in none of the files", index_path, tensor);
 out:
     json_decref(seen);
     return e;
@@ -230,7 +232,7 @@ out:
 static err read_template(struct hf_dir *d, struct why *why)
 {
     err e;
-    struct mapped m = { 0 };
+    struct mapped m = {0};
     json_t *config = NULL;
     const char *own = path_of(&d->arena, d->path, "chat_template.jinja"), *text = NULL;
 
@@ -263,7 +265,8 @@ out:
 static err push_factors(struct hf_dir *d, struct reader *r, const char *key, struct why *why)
 {
     const json_t *scaling = json_object_get(d->text, "rope_scaling"), *v;
-    struct file_tensor t = { .name = NULL, .type_name = "F32", .fmt = FMT_F32, .n_dims = 1, .dims = { 1, 1, 1, 1 } };
+    struct file_tensor t = {
+        .name = NULL, .type_name = "F32", .fmt = FMT_F32, .n_dims = 1, .dims = {1, 1, 1, 1}};
     const char *name = path_of(&d->arena, "config.json", key);
 
     if (!json_is_object(scaling))
@@ -291,17 +294,19 @@ static err dir_tokenizer(const void *ctx, struct tokenizer **out, struct why *wh
     err e;
     const struct hf_dir *d = ctx;
     struct arena a;
-    struct mapped json = { 0 }, spm = { 0 }, config = { 0 };
+    struct mapped json = {0}, spm = {0}, config = {0};
 
     arena_init(&a, 0);
-    const char *json_path = path_of(&a, d->path, "tokenizer.json"), *spm_path = path_of(&a, d->path, "tokenizer.model");
+    const char *json_path = path_of(&a, d->path, "tokenizer.json"),
+               *spm_path = path_of(&a, d->path, "tokenizer.model");
     const char *config_path = path_of(&a, d->path, "tokenizer_config.json");
     if (file_is_there(config_path))
         TRY(mapped_open(config_path, &config, why));
     const char *extra = (const char *)config.data;
     if (file_is_there(json_path)) {
         TRY(mapped_open(json_path, &json, why));
-        e = tokenizer_open_json(json.data ? (const char *)json.data : "", json.size, extra, config.size, out, why);
+        e = tokenizer_open_json(json.data ? (const char *)json.data : "", json.size, extra, config.size, out,
+                                why);
     } else if (file_is_there(spm_path)) {
         TRY(mapped_open(spm_path, &spm, why));
         e = tokenizer_open_spm(spm.data, spm.size, extra, config.size, out, why);
@@ -335,13 +340,16 @@ static void dir_hash(const void *ctx, XXH3_state_t *state)
     }
 }
 
-static const struct reader_type type = { .name = "Hugging Face directory", .names = NAMES_HF, .close = dir_close,
-                                         .tokenizer = dir_tokenizer, .hash = dir_hash };
+static const struct reader_type type = {.name = "Hugging Face directory",
+                                        .names = NAMES_HF,
+                                        .close = dir_close,
+                                        .tokenizer = dir_tokenizer,
+                                        .hash = dir_hash};
 
 err reader_hf_open(const char *path, struct reader *out, struct why *why)
 {
     err e;
-    struct reader r = { .type = &type };
+    struct reader r = {.type = &type};
     struct hf_dir *d = calloc(1, sizeof *d);
 
     if (!d)
@@ -366,7 +374,7 @@ err reader_hf_open(const char *path, struct reader *out, struct why *why)
     r.end = d->end;
     r.n_end = d->n_end;
     *out = r;
-    r = (struct reader){ 0 };
+    r = (struct reader){0};
 out:
     reader_close(&r);
     return e;

@@ -39,10 +39,14 @@ static int64_t grouped_row(const struct hparams *hp, int64_t r)
 static int64_t stored_row(unsigned pick, const struct hparams *hp, int64_t r)
 {
     switch (pick) {
-    case PICK_GROUPED: return grouped_row(hp, r);
-    case PICK_EVEN: return 2 * r;
-    case PICK_ODD: return 2 * r + 1;
-    default: return r;
+    case PICK_GROUPED:
+        return grouped_row(hp, r);
+    case PICK_EVEN:
+        return 2 * r;
+    case PICK_ODD:
+        return 2 * r + 1;
+    default:
+        return r;
     }
 }
 
@@ -63,7 +67,7 @@ static void job_init(struct job *j, const struct bound *b, const struct hparams 
     const bool vector = weight_kind(b->spec->role) == WEIGHT_VECTOR;
     const int n = b->n_dims;
 
-    *j = (struct job){ .b = b, .hp = hp, .pick = b->layout & PICK_MASK, .outer = 1 };
+    *j = (struct job){.b = b, .hp = hp, .pick = b->layout & PICK_MASK, .outer = 1};
     j->cols = vector ? 1 : b->dims[n - 1];
     j->rows = vector ? b->dims[n - 1] : n >= 2 ? b->dims[n - 2] : 1;
     for (int i = 0; i < n - (vector ? 1 : 2); i++)
@@ -135,11 +139,13 @@ static err copy_role(const struct job *j, void **out, struct why *why)
     uint8_t *made = mem_alloc((size_t)j->outer, slice_bytes), *slice = NULL;
 
     if (!made)
-        FAIL(ERR_NOMEM, "%" PRId64 " x %zu bytes to bring tensor %s into order", j->outer, slice_bytes, j->b->t->name);
+        FAIL(ERR_NOMEM, "%" PRId64 " x %zu bytes to bring tensor %s into order", j->outer, slice_bytes,
+             j->b->t->name);
     if (j->transposed) {
         slice = mem_alloc((size_t)j->s_rows, j->s_row_bytes);
         if (!slice)
-            FAIL(ERR_NOMEM, "%" PRId64 " x %zu bytes to transpose tensor %s", j->s_rows, j->s_row_bytes, j->b->t->name);
+            FAIL(ERR_NOMEM, "%" PRId64 " x %zu bytes to transpose tensor %s", j->s_rows, j->s_row_bytes,
+                 j->b->t->name);
     }
     for (int64_t o = 0; o < j->outer; o++) {
         if (j->transposed)
@@ -161,12 +167,17 @@ out:
 
 err bound_shape(const struct bound *b, struct tensor_view *out, struct why *why)
 {
-    struct tensor_view v = { .name = b->t->name, .type_name = b->t->type_name, .fmt = b->fmt, .n_dims = b->n_dims,
-                             .row_bytes = b->row_bytes, .bytes = b->row_bytes };
+    struct tensor_view v = {.name = b->t->name,
+                            .type_name = b->t->type_name,
+                            .fmt = b->fmt,
+                            .n_dims = b->n_dims,
+                            .row_bytes = b->row_bytes,
+                            .bytes = b->row_bytes};
 
     if (b->fmt == FMT_COUNT)
-        return why_set(why, ERR_UNSUPPORTED, "tensor %s has type %s, which cannot be computed with; supported: %s",
-                       b->t->name, b->t->type_name, fmt_names());
+        return why_set(why, ERR_UNSUPPORTED,
+                       "tensor %s has type %s, which cannot be computed with; supported: %s", b->t->name,
+                       b->t->type_name, fmt_names());
     for (int i = 0; i < 4; i++)
         v.dims[i] = i < b->n_dims ? b->dims[i] : 1;
     for (int i = 0; i < b->n_dims - 1; i++)

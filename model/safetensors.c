@@ -26,10 +26,10 @@ static const struct {
     int bytes;
     enum fmt fmt;
 } dtypes[] = {
-    { "F32", 4, FMT_F32 }, { "F16", 2, FMT_F16 }, { "BF16", 2, FMT_BF16 }, { "F64", 8, FMT_COUNT },
-    { "I64", 8, FMT_COUNT }, { "I32", 4, FMT_COUNT }, { "I16", 2, FMT_COUNT }, { "I8", 1, FMT_COUNT },
-    { "U64", 8, FMT_COUNT }, { "U32", 4, FMT_COUNT }, { "U16", 2, FMT_COUNT }, { "U8", 1, FMT_COUNT },
-    { "BOOL", 1, FMT_COUNT }, { "F8_E4M3", 1, FMT_COUNT }, { "F8_E5M2", 1, FMT_COUNT }, { "F8_E8M0", 1, FMT_COUNT },
+    {"F32", 4, FMT_F32},    {"F16", 2, FMT_F16},       {"BF16", 2, FMT_BF16},     {"F64", 8, FMT_COUNT},
+    {"I64", 8, FMT_COUNT},  {"I32", 4, FMT_COUNT},     {"I16", 2, FMT_COUNT},     {"I8", 1, FMT_COUNT},
+    {"U64", 8, FMT_COUNT},  {"U32", 4, FMT_COUNT},     {"U16", 2, FMT_COUNT},     {"U8", 1, FMT_COUNT},
+    {"BOOL", 1, FMT_COUNT}, {"F8_E4M3", 1, FMT_COUNT}, {"F8_E5M2", 1, FMT_COUNT}, {"F8_E8M0", 1, FMT_COUNT},
 };
 #define N_DTYPES ((int)(sizeof dtypes / sizeof dtypes[0]))
 
@@ -49,13 +49,15 @@ static err read_shape(const struct safetensors *s, const json_t *v, struct file_
     size_t n = json_array_size(v);
 
     if (!json_is_array(v) || n > 4)
-        return why_set(why, ERR_FORMAT, "%s: tensor %s: its shape is not a list of up to 4 numbers", s->path, t->name);
+        return why_set(why, ERR_FORMAT, "%s: tensor %s: its shape is not a list of up to 4 numbers", s->path,
+                       t->name);
     *elements = 1;
     for (size_t i = 0; i < n; i++) {
         const json_t *d = json_array_get(v, i);
         int64_t x = json_is_integer(d) ? (int64_t)json_integer_value(d) : -1;
         if (x < 1 || (uint64_t)x > INT64_MAX / 256 / *elements)
-            return why_set(why, ERR_FORMAT, "%s: tensor %s: dimension %zu is not possible", s->path, t->name, i);
+            return why_set(why, ERR_FORMAT, "%s: tensor %s: dimension %zu is not possible", s->path, t->name,
+                           i);
         t->dims[i] = x;
         *elements *= (uint64_t)x;
     }
@@ -66,7 +68,7 @@ static err read_shape(const struct safetensors *s, const json_t *v, struct file_
 static err read_tensor(struct safetensors *s, const char *name, const json_t *v, struct why *why)
 {
     err e;
-    struct file_tensor t = { .dims = { 1, 1, 1, 1 } };
+    struct file_tensor t = {.dims = {1, 1, 1, 1}};
     const json_t *range = json_object_get(v, "data_offsets");
     const uint64_t room = s->size - s->head_bytes;
     uint64_t elements;
@@ -82,12 +84,12 @@ static err read_tensor(struct safetensors *s, const char *name, const json_t *v,
     if (json_array_size(range) != 2 || !json_is_integer(from) || !json_is_integer(to) ||
         json_integer_value(from) < 0 || json_integer_value(to) < json_integer_value(from) ||
         (uint64_t)json_integer_value(to) > room)
-        FAIL(ERR_FORMAT, "%s: truncated or wrong: tensor %.128s is not inside the %" PRIu64 " bytes of data", s->path,
-             name, room);
+        FAIL(ERR_FORMAT, "%s: truncated or wrong: tensor %.128s is not inside the %" PRIu64 " bytes of data",
+             s->path, name, room);
     t.bytes = (uint64_t)(json_integer_value(to) - json_integer_value(from));
     if (t.bytes != elements * (uint64_t)dtypes[type].bytes)
-        FAIL(ERR_FORMAT, "%s: tensor %.128s has %" PRIu64 " bytes; its shape and type make %" PRIu64, s->path, name,
-             t.bytes, elements * (uint64_t)dtypes[type].bytes);
+        FAIL(ERR_FORMAT, "%s: tensor %.128s has %" PRIu64 " bytes; its shape and type make %" PRIu64, s->path,
+             name, t.bytes, elements * (uint64_t)dtypes[type].bytes);
     t.type_name = dtypes[type].name;
     t.fmt = dtypes[type].fmt;
     if (t.fmt != FMT_COUNT)
@@ -112,7 +114,8 @@ static err check_overlap(struct safetensors *s, struct why *why)
         qsort(c->t, c->n, sizeof *c->t, by_data);
     for (size_t i = 1; i < c->n; i++)
         if (c->t[i - 1].data + c->t[i - 1].bytes > c->t[i].data)
-            return why_set(why, ERR_FORMAT, "%s: tensors %s and %s overlap", s->path, c->t[i - 1].name, c->t[i].name);
+            return why_set(why, ERR_FORMAT, "%s: tensors %s and %s overlap", s->path, c->t[i - 1].name,
+                           c->t[i].name);
     return ERR_OK;
 }
 
@@ -128,14 +131,15 @@ static err read_all(struct safetensors *s, struct why *why)
         FAIL(ERR_FORMAT, "%s: truncated: %zu bytes are no safetensors file", s->path, s->size);
     memcpy(&len, s->data, sizeof len);
     if (len > s->size - sizeof len || len > MAX_HEADER_BYTES)
-        FAIL(ERR_FORMAT, "%s: truncated or wrong: a header of %" PRIu64 " bytes in a file of %zu", s->path, len, s->size);
+        FAIL(ERR_FORMAT, "%s: truncated or wrong: a header of %" PRIu64 " bytes in a file of %zu", s->path,
+             len, s->size);
     s->head_bytes = sizeof len + (size_t)len;
     s->header = json_loadb((const char *)s->data + sizeof len, (size_t)len, JSON_REJECT_DUPLICATES, &at);
     if (!json_is_object(s->header))
-        FAIL(ERR_FORMAT, "%s: the header is not a JSON object: %s (byte %d of it)", s->path, at.text, at.position);
-    json_object_foreach(s->header, name, v)
-        if (strcmp(name, "__metadata__") != 0)
-            TRY(read_tensor(s, name, v, why));
+        FAIL(ERR_FORMAT, "%s: the header is not a JSON object: %s (byte %d of it)", s->path, at.text,
+             at.position);
+    json_object_foreach(s->header, name, v) if (strcmp(name, "__metadata__") != 0)
+        TRY(read_tensor(s, name, v, why));
     TRY(check_overlap(s, why));
     TRY(catalog_sort(&s->tensors, why));
     json_decref(s->header); /* names were copied: the tree is many times as large */
@@ -160,7 +164,7 @@ static err open_mapping(struct mapped *map, const void *data, size_t size, const
         FAIL(ERR_NOMEM, "%s: no memory", label);
     TRY(read_all(s, why));
     s->map = *map; /* from here on it is ours */
-    *map = (struct mapped){ 0 };
+    *map = (struct mapped){0};
     *out = s;
     s = NULL;
 out:
@@ -171,7 +175,7 @@ out:
 err safetensors_open_memory(const void *data, size_t size, const char *label, struct safetensors **out,
                             struct why *why)
 {
-    struct mapped none = { 0 };
+    struct mapped none = {0};
 
     return open_mapping(&none, data, size, label, out, why);
 }
@@ -179,7 +183,7 @@ err safetensors_open_memory(const void *data, size_t size, const char *label, st
 err safetensors_open(const char *path, struct safetensors **out, struct why *why)
 {
     err e;
-    struct mapped map = { 0 };
+    struct mapped map = {0};
 
     TRY(mapped_open(path, &map, why));
     TRY(open_mapping(&map, map.data, map.size, path, out, why));

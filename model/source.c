@@ -109,7 +109,8 @@ static err make_runnable(struct source *s, struct why *why)
     if (r->tensors.n == 0)
         FAIL(ERR_NOTFOUND, "%s: holds no tensors, only a tokenizer", r->path);
     if (!s->arch)
-        FAIL(ERR_UNSUPPORTED, "%s: family %.64s is not supported; supported: %s", r->path, r->family, arch_names());
+        FAIL(ERR_UNSUPPORTED, "%s: family %.64s is not supported; supported: %s", r->path, r->family,
+             arch_names());
     const struct arch_desc *variant = s->arch->variant ? s->arch->variant(&r->facts) : NULL;
     if (variant)
         s->arch = variant;
@@ -209,7 +210,7 @@ err source_tokenizer(const struct source *s, struct tokenizer **out, struct why 
 err source_open_tokenizer(const char *path, struct tokenizer **out, struct why *why)
 {
     err e;
-    struct reader r = { 0 };
+    struct reader r = {0};
 
     TRY(open_reader(path, &r, why));
     TRY(r.type->tokenizer(r.ctx, out, why));
@@ -245,7 +246,8 @@ static const struct bound *bound_of(const struct source *s, enum weight_role rol
     return binding_at(&s->bind, role, layer);
 }
 
-err source_tensor(const struct source *s, enum weight_role role, int layer, struct tensor_view *out, struct why *why)
+err source_tensor(const struct source *s, enum weight_role role, int layer, struct tensor_view *out,
+                  struct why *why)
 {
     const struct bound *b = bound_of(s, role, layer);
 
@@ -262,9 +264,13 @@ err source_tensor_shape(const struct source *s, enum weight_role role, int layer
 
 static void view_of(const struct file_tensor *t, struct tensor_view *out)
 {
-    *out = (struct tensor_view){ .name = t->name, .type_name = t->type_name, .n_dims = t->n_dims, .data = t->data,
-                                 .fmt = t->codec == CODEC_PLAIN ? t->fmt : FMT_COUNT,
-                                 .row_bytes = t->row_bytes, .bytes = t->bytes };
+    *out = (struct tensor_view){.name = t->name,
+                                .type_name = t->type_name,
+                                .n_dims = t->n_dims,
+                                .data = t->data,
+                                .fmt = t->codec == CODEC_PLAIN ? t->fmt : FMT_COUNT,
+                                .row_bytes = t->row_bytes,
+                                .bytes = t->bytes};
     memcpy(out->dims, t->dims, sizeof out->dims);
 }
 
@@ -323,7 +329,7 @@ uint64_t source_layer_bytes(const struct source *s, int layer)
 
 uint64_t source_embed_bytes(const struct source *s)
 {
-    static const enum weight_role roles[] = { W_EMBD, W_EMBD_NORM, W_EMBD_NORM_B, W_POS_EMBD, W_TYPE_EMBD };
+    static const enum weight_role roles[] = {W_EMBD, W_EMBD_NORM, W_EMBD_NORM_B, W_POS_EMBD, W_TYPE_EMBD};
     uint64_t sum = 0;
 
     for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++)
@@ -415,7 +421,7 @@ static void put_shape(struct fact_out *f, const struct hparams *hp)
 
 void source_describe(const struct source *s, bool json, struct buf *out)
 {
-    struct fact_out f = { .out = out, .json = json, .first = true };
+    struct fact_out f = {.out = out, .json = json, .first = true};
 
     if (json)
         buf_putc(out, '{');

@@ -35,7 +35,7 @@ static double *best_at(const struct planner *p, int stage, int first)
 
 static struct plan_stage stage_of(const struct planner *p, int stage, int first, int last)
 {
-    struct plan_stage s = { .first = first, .last = last, .embed = stage == 0, .head = stage == p->n - 1 };
+    struct plan_stage s = {.first = first, .last = last, .embed = stage == 0, .head = stage == p->n - 1};
 
     s.weight_bytes = p->before[last] - p->before[first];
     s.weight_bytes += (s.embed ? p->m->embed_bytes : 0) + (s.head ? p->m->head_bytes : 0);
@@ -128,27 +128,29 @@ static err refuse(struct planner *p, struct plan_stage *scratch, struct why *why
     }
     if (bad < 0) /* cannot be: then a cut exists */
         return why_set(why, ERR_REFUSED, "the model does not fit its nodes");
-    return why_set(why, ERR_REFUSED,
-                   "stage %d (layers %d to %d) needs %.2f GiB: %.2f weights, %.2f KV cache, %.2f buffers; its node "
-                   "has %.2f GiB (in all %.2f GiB needed, %.2f there): add nodes, or lower --context or --kv-type",
-                   bad + 1, scratch[bad].first, scratch[bad].last, (double)stage_needs(p, &scratch[bad]) / GIB,
-                   (double)scratch[bad].weight_bytes / GIB, (double)scratch[bad].kv_bytes / GIB,
-                   (double)p->m->fixed_bytes / GIB, (double)p->nodes[bad].memory_bytes / GIB, (double)need / GIB,
-                   (double)have / GIB);
+    return why_set(
+        why, ERR_REFUSED,
+        "stage %d (layers %d to %d) needs %.2f GiB: %.2f weights, %.2f KV cache, %.2f buffers; its node "
+        "has %.2f GiB (in all %.2f GiB needed, %.2f there): add nodes, or lower --context or --kv-type",
+        bad + 1, scratch[bad].first, scratch[bad].last, (double)stage_needs(p, &scratch[bad]) / GIB,
+        (double)scratch[bad].weight_bytes / GIB, (double)scratch[bad].kv_bytes / GIB,
+        (double)p->m->fixed_bytes / GIB, (double)p->nodes[bad].memory_bytes / GIB, (double)need / GIB,
+        (double)have / GIB);
 }
 
 err plan_cut(const struct plan_model *m, const struct plan_node *nodes, int n, struct plan_stage *stages,
              struct why *why)
 {
     err e;
-    struct planner p = { .m = m, .nodes = nodes, .n = n, .check_memory = true };
+    struct planner p = {.m = m, .nodes = nodes, .n = n, .check_memory = true};
     struct plan_stage *made = NULL;
     double slowest;
 
     if (n < 1 || m->n_layer < 1)
         FAIL(ERR_INVAL, "%d stages for %d layers", n, m->n_layer);
     if (n > m->n_layer + 2)
-        FAIL(ERR_REFUSED, "%d stages cannot be filled: %d layers, embedding and head make at most %d; use --workers %d", n,
+        FAIL(ERR_REFUSED,
+             "%d stages cannot be filled: %d layers, embedding and head make at most %d; use --workers %d", n,
              m->n_layer, m->n_layer + 2, m->n_layer + 2);
     for (int i = 0; i < n; i++)
         if (!(nodes[i].speed > 0))

@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct safetensors *s = NULL;
-    struct catalog c = { 0 };
+    struct catalog c = {0};
     struct arena arena;
     struct facts f;
     struct why why;

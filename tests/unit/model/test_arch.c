@@ -72,9 +72,14 @@ static uint64_t metadata(struct buf *b, const struct arch_desc *a)
 static bool is_written(const struct tensor_spec *s)
 {
     switch (s->role) {
-    case W_ROPE_FREQS: case W_ROPE_SHORT: case W_ROPE_LONG: case W_KV_B:
+    case W_ROPE_FREQS:
+    case W_ROPE_SHORT:
+    case W_ROPE_LONG:
+    case W_KV_B:
         return false;
-    case W_Q: case W_K: case W_V:
+    case W_Q:
+    case W_K:
+    case W_V:
         return s->need != MAY;
     default:
         return s->gguf && !(s->gguf_layout & LAYOUT_EACH);
@@ -95,7 +100,7 @@ static size_t tensors_of(const struct arch_desc *a, const struct hparams *hp, st
     for (const struct tensor_spec *s = a->tensors; s->role != W_COUNT; s++)
         for (int layer = 0; layer < (weight_is_layer(s->role) ? hp->n_layer : 1); layer++) {
             bool dense = hp->layer_dense[layer];
-            struct wanted w = { .n_dims = 0 };
+            struct wanted w = {.n_dims = 0};
             if (!is_written(s) || (s->need == MUST_DENSE && !dense) || (s->need == MUST_EXPERTS && dense))
                 continue;
             for (int i = 0; i < 3 && s->shape[i] != DIM_NONE; i++)
@@ -167,7 +172,7 @@ static void hparams_of(const struct arch_desc *a, struct hparams *hp)
     struct buf b = model_of(a, NULL);
     struct gguf *g;
     struct facts f;
-    struct why why = { "" };
+    struct why why = {""};
 
     assert_int_equal(gguf_open_memory(b.data, b.len, "numbers", &g, &why), ERR_OK);
     facts_init_gguf(&f, g, a->name);
@@ -216,7 +221,7 @@ static void every_family_opens_from_its_table(void **state)
         const struct arch_desc *a = arch_at(i);
         struct hparams hp;
         struct source *s = NULL;
-        struct why why = { "" };
+        struct why why = {""};
         hparams_of(a, &hp);
         struct buf b = model_of(a, &hp);
         err e = open_file(&b, &s, &why);
@@ -245,7 +250,7 @@ static void rename_in(struct buf *b, const char *from, const char *to)
 static void refuses(struct buf *b, err want, const char *reason)
 {
     struct source *s = NULL;
-    struct why why = { "" };
+    struct why why = {""};
     err e = open_file(b, &s, &why);
 
     if (e != want || !strstr(why.text, reason))

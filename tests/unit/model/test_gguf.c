@@ -28,7 +28,7 @@ static err open_copy(const struct buf *b, size_t len, struct why *why)
 
 static void refuses(struct buf *b, err want, const char *reason)
 {
-    struct why why = { "" };
+    struct why why = {""};
     err e = open_copy(b, b->len, &why);
 
     if (e != want || !strstr(why.text, reason))
@@ -62,8 +62,8 @@ static void good(struct buf *b)
     put_u32(b, GGUF_F64);
     double half = 0.5;
     buf_put(b, &half, sizeof half);
-    put_tensor(b, "w", 4, 2, 0, 0);      /* 32 bytes of F32 */
-    put_tensor(b, "q", 256, 1, 16, 32);  /* IQ2_XXS: listed, not computed with */
+    put_tensor(b, "w", 4, 2, 0, 0);     /* 32 bytes of F32 */
+    put_tensor(b, "q", 256, 1, 16, 32); /* IQ2_XXS: listed, not computed with */
     put_pad(b, 32);
     put_zeros(b, 32 + 66);
 }
@@ -110,7 +110,7 @@ static void every_truncation_is_refused(void **state)
     (void)state;
     good(&b);
     for (size_t len = 0; len < b.len; len++) {
-        struct why why = { "" };
+        struct why why = {""};
         assert_int_not_equal(open_copy(&b, len, &why), ERR_OK);
         assert_true(why.text[0] != 0);
     }
@@ -191,14 +191,14 @@ static void refuses_wrong_tensors(void **state)
         uint64_t cols, rows, offset;
         uint32_t type;
     } rows[] = {
-        { "dimension 1 is 0", 4, 0, 0, 0 },
-        { "dimension 1 is", 1ull << 40, 1ull << 40, 0, 0 },
-        { "whole blocks", 100, 1, 0, 12 },
-        { "unknown type 77", 4, 4, 0, 77 },
-        { "unknown type 4", 4, 4, 0, 4 },
-        { "not a multiple of 32", 4, 4, 8, 0 },
-        { "needs bytes", 4, 4, UINT64_MAX - 31, 0 },
-        { "needs bytes", 1ull << 30, 1ull << 20, 0, 0 },
+        {"dimension 1 is 0", 4, 0, 0, 0},
+        {"dimension 1 is", 1ull << 40, 1ull << 40, 0, 0},
+        {"whole blocks", 100, 1, 0, 12},
+        {"unknown type 77", 4, 4, 0, 77},
+        {"unknown type 4", 4, 4, 0, 4},
+        {"not a multiple of 32", 4, 4, 8, 0},
+        {"needs bytes", 4, 4, UINT64_MAX - 31, 0},
+        {"needs bytes", 1ull << 30, 1ull << 20, 0, 0},
     };
 
     (void)state;
@@ -237,12 +237,9 @@ static void says_what_the_system_said(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_what_was_written),
-        cmocka_unit_test(every_truncation_is_refused),
-        cmocka_unit_test(refuses_wrong_headers),
-        cmocka_unit_test(refuses_wrong_metadata),
-        cmocka_unit_test(refuses_wrong_tensors),
-        cmocka_unit_test(says_what_the_system_said),
+        cmocka_unit_test(reads_what_was_written), cmocka_unit_test(every_truncation_is_refused),
+        cmocka_unit_test(refuses_wrong_headers),  cmocka_unit_test(refuses_wrong_metadata),
+        cmocka_unit_test(refuses_wrong_tensors),  cmocka_unit_test(says_what_the_system_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,9 +41,10 @@ static err open_copy(const struct buf *b, size_t len, struct why *why)
     return e;
 }
 
-#define GOOD "{\"__metadata__\":{\"format\":\"pt\"},"                                   \
-             "\"b\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"       \
-             "\"a\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[24,32]}}"
+#define GOOD                                                             \
+    "{\"__metadata__\":{\"format\":\"pt\"},"                             \
+    "\"b\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}," \
+    "\"a\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[24,32]}}"
 
 static void reads_what_was_written(void **state)
 {
@@ -76,27 +77,29 @@ static void refuses_hostile_headers(void **state)
         const char *header, *reason;
         err want;
     } rows[] = {
-        { "[]", "not a JSON object", ERR_FORMAT },
-        { "{", "not a JSON object", ERR_FORMAT },
-        { "{\"a\":{\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]}}", "unknown type", ERR_UNSUPPORTED },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", "make 8", ERR_FORMAT },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}", "dimension 0", ERR_FORMAT },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", "dimension 0", ERR_FORMAT },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,4]}}", "dimension 1", ERR_FORMAT },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1],\"data_offsets\":[0,4]}}", "up to 4", ERR_FORMAT },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", "not inside", ERR_FORMAT },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]}}", "not inside", ERR_FORMAT },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[1000,1004]}}", "not inside", ERR_FORMAT },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]}}", "not inside", ERR_FORMAT },
-        { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-          "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[2,6]}}", "overlap", ERR_FORMAT },
-        { "{\"a\":1,\"a\":2}", "duplicate", ERR_FORMAT },
+        {"[]", "not a JSON object", ERR_FORMAT},
+        {"{", "not a JSON object", ERR_FORMAT},
+        {"{\"a\":{\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]}}", "unknown type", ERR_UNSUPPORTED},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", "make 8", ERR_FORMAT},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}", "dimension 0", ERR_FORMAT},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", "dimension 0", ERR_FORMAT},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,4]}}",
+         "dimension 1", ERR_FORMAT},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1],\"data_offsets\":[0,4]}}", "up to 4", ERR_FORMAT},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", "not inside", ERR_FORMAT},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]}}", "not inside", ERR_FORMAT},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[1000,1004]}}", "not inside", ERR_FORMAT},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]}}", "not inside", ERR_FORMAT},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+         "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[2,6]}}",
+         "overlap", ERR_FORMAT},
+        {"{\"a\":1,\"a\":2}", "duplicate", ERR_FORMAT},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct buf b;
-        struct why why = { "" };
+        struct why why = {""};
         start(&b, rows[i].header);
         buf_puts(&b, "0123456789abcdef");
         err e = open_copy(&b, b.len, &why);
@@ -121,7 +124,7 @@ struct resolved {
 
 static err resolve(struct resolved *r, const struct buf *b, const char *config, struct why *why)
 {
-    *r = (struct resolved){ 0 };
+    *r = (struct resolved){0};
     arena_init(&r->arena, 0);
     assert_int_equal(safetensors_open_memory(b->data, b->len, "x", &r->s, why), ERR_OK);
     const struct catalog *c = safetensors_tensors(r->s);
@@ -148,8 +151,8 @@ static void fp8_times_block_scales(void **state)
     static const struct {
         float scale[4];
         enum fmt fmt;
-    } rows[] = { { { 1, 2, 0.5f, 1.75f }, FMT_BF16 }, { { 1, 2, 0.5f, 1.1f }, FMT_F32 } };
-    static const uint8_t w[8] = { 0x38, 0xb8, 0x7e, 0x01, 0x3c, 0x00, 0x38, 0x3c };
+    } rows[] = {{{1, 2, 0.5f, 1.75f}, FMT_BF16}, {{1, 2, 0.5f, 1.1f}, FMT_F32}};
+    static const uint8_t w[8] = {0x38, 0xb8, 0x7e, 0x01, 0x3c, 0x00, 0x38, 0x3c};
 
     (void)state;
     for (size_t i = 0; i < 2; i++) {
@@ -157,13 +160,15 @@ static void fp8_times_block_scales(void **state)
         struct resolved r;
         struct why why;
         const float *s = rows[i].scale;
-        const float want[8] = { s[0], -s[0], 448 * s[1], 0x1p-9f * s[1], 1.5f * s[2], 0, s[3], 1.5f * s[3] };
+        const float want[8] = {s[0], -s[0], 448 * s[1], 0x1p-9f * s[1], 1.5f * s[2], 0, s[3], 1.5f * s[3]};
         start(&b, "{\"l.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,4],\"data_offsets\":[0,8]},"
                   "\"l.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[8,24]}}");
         buf_put(&b, w, sizeof w);
         buf_put(&b, s, sizeof rows[i].scale);
-        assert_int_equal(resolve(&r, &b, "{\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[1,2]}}",
-                                 &why), ERR_OK);
+        assert_int_equal(
+            resolve(&r, &b,
+                    "{\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[1,2]}}", &why),
+            ERR_OK);
         const struct file_tensor *t = catalog_find(&r.c, "l.weight");
         assert_int_equal(t->fmt, rows[i].fmt);
         for (int row = 0; row < 2; row++) {
@@ -181,7 +186,7 @@ static void fp8_times_block_scales(void **state)
 
 static void mxfp4_nibbles_change_places(void **state)
 {
-    static const float values[16] = { 0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6 };
+    static const float values[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
     struct buf b;
     struct resolved r;
     struct why why;
@@ -254,8 +259,44 @@ static void symmetric_gptq_is_q4_0(void **state)
     resolved_fini(&r);
     buf_fini(&b);
     gptq(&b, 0x77777777);
-    assert_int_equal(resolve(&r, &b, "{\"quantization_config\":{\"quant_method\":\"awq\"}}", &why), ERR_UNSUPPORTED);
+    assert_int_equal(resolve(&r, &b, "{\"quantization_config\":{\"quant_method\":\"awq\"}}", &why),
+                     ERR_UNSUPPORTED);
     assert_non_null(strstr(why.text, "awq"));
+    resolved_fini(&r);
+    buf_fini(&b);
+}
+
+/* The same values as compressed-tensors packs them: along the row, two groups. */
+static void packed_int4_is_q4_0(void **state)
+{
+    static const uint16_t scales[2] = {0x3f00, 0x4000}; /* bf16 0.5 and 2 */
+    struct buf b;
+    struct resolved r;
+    struct why why;
+    uint8_t raw[36];
+    float got[64];
+
+    (void)state;
+    start(&b, "{\"l.weight_packed\":{\"dtype\":\"I32\",\"shape\":[1,8],\"data_offsets\":[0,32]},"
+              "\"l.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[1,2],\"data_offsets\":[32,36]},"
+              "\"l.weight_shape\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[36,52]}}");
+    for (int word = 0; word < 8; word++) {
+        uint32_t x = 0;
+        for (int k = 0; k < 8; k++)
+            x |= (uint32_t)((word * 8 + k) % 16) << 4 * k;
+        buf_put(&b, &x, sizeof x);
+    }
+    buf_put(&b, scales, sizeof scales);
+    buf_puts(&b, "0123456789abcdef");
+    assert_int_equal(
+        resolve(&r, &b, "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\"}}", &why), ERR_OK);
+    const struct file_tensor *t = catalog_find(&r.c, "l.weight");
+    assert_int_equal(t->fmt, FMT_Q4_0);
+    assert_int_equal(t->dims[1], 64);
+    codec_row(t, 0, 64, raw);
+    fmt_dequant_row(FMT_Q4_0, got, raw, 64);
+    for (int i = 0; i < 64; i++)
+        assert_true(got[i] == (float)(i % 16 - 8) * (i < 32 ? 0.5f : 2.0f));
     resolved_fini(&r);
     buf_fini(&b);
 }
@@ -263,11 +304,9 @@ static void symmetric_gptq_is_q4_0(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_what_was_written),
-        cmocka_unit_test(refuses_hostile_headers),
-        cmocka_unit_test(fp8_times_block_scales),
-        cmocka_unit_test(mxfp4_nibbles_change_places),
-        cmocka_unit_test(symmetric_gptq_is_q4_0),
+        cmocka_unit_test(reads_what_was_written), cmocka_unit_test(refuses_hostile_headers),
+        cmocka_unit_test(fp8_times_block_scales), cmocka_unit_test(mxfp4_nibbles_change_places),
+        cmocka_unit_test(symmetric_gptq_is_q4_0), cmocka_unit_test(packed_int4_is_q4_0),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

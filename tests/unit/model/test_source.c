@@ -38,7 +38,7 @@ static void check_views(const struct source *s)
 static void opens(const char *path)
 {
     struct source *s = NULL;
-    struct why why = { "" };
+    struct why why = {""};
     err e = source_open(path, &s, &why);
 
     if (e)
@@ -92,8 +92,8 @@ static void hf_directories_open(void **state)
 /* Models of a fresh machine, and one in two files. */
 static void tiny_models_open(void **state)
 {
-    static const char *const files[] = { "tiny-llama-spm", "tiny-llama-bpe", "tiny-gemma3-spm", "tiny-gemma3-bpe",
-                                         "tiny-split-00001-of-00002" };
+    static const char *const files[] = {"tiny-llama-spm", "tiny-llama-bpe", "tiny-gemma3-spm",
+                                        "tiny-gemma3-bpe", "tiny-split-00001-of-00002"};
     const char *root = getenv("CORDEE_SOURCE");
     char path[1024];
 

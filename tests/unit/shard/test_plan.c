@@ -22,19 +22,19 @@ static const struct {
     err want;
     int last[MAX_NODES];
 } rows[] = {
-    { "even split", 36, 0, 3, { 16, 16, 16 }, { 0 }, ERR_OK, { 12, 24, 36 } },
-    { "remainder goes to the front, which has no head", 37, 0, 3, { 16, 16, 16 }, { 0 }, ERR_OK, { 13, 25, 37 } },
-    { "a small node takes less", 36, 0, 3, { 18, 4, 18 }, { 0 }, ERR_OK, { 16, 20, 36 } },
-    { "one rank is a cluster too", 36, 0, 1, { 64 }, { 0 }, ERR_OK, { 36 } },
-    { "does not fit: say so now", 36, 0, 2, { 4, 4 }, { 0 }, ERR_REFUSED, { 0 } },
-    { "unknown memory is not checked", 36, 0, 2, { 0, 0 }, { 0 }, ERR_OK, { 18, 36 } },
-    { "the head costs as many layers as it weighs", 16, 4, 2, { 0 }, { 0 }, ERR_OK, { 10, 16 } },
-    { "a head heavier than all layers stands alone", 4, 9, 2, { 0 }, { 0 }, ERR_OK, { 4, 4 } },
-    { "twice the speed, twice the layers", 30, 0, 2, { 0 }, { 2, 1 }, ERR_OK, { 20, 30 } },
-    { "a slow node in the middle", 10, 0, 3, { 0 }, { 2, 1, 2 }, ERR_OK, { 4, 6, 10 } },
-    { "fewer layers than stages: some are empty, none is refused", 2, 0, 4, { 0 }, { 0 }, ERR_OK, { 1, 2, 2, 2 } },
-    { "more stages than anything to hold", 2, 0, 5, { 0 }, { 0 }, ERR_REFUSED, { 0 } },
-    { "no stage at all", 2, 0, 0, { 0 }, { 0 }, ERR_INVAL, { 0 } },
+    {"even split", 36, 0, 3, {16, 16, 16}, {0}, ERR_OK, {12, 24, 36}},
+    {"remainder goes to the front, which has no head", 37, 0, 3, {16, 16, 16}, {0}, ERR_OK, {13, 25, 37}},
+    {"a small node takes less", 36, 0, 3, {18, 4, 18}, {0}, ERR_OK, {16, 20, 36}},
+    {"one rank is a cluster too", 36, 0, 1, {64}, {0}, ERR_OK, {36}},
+    {"does not fit: say so now", 36, 0, 2, {4, 4}, {0}, ERR_REFUSED, {0}},
+    {"unknown memory is not checked", 36, 0, 2, {0, 0}, {0}, ERR_OK, {18, 36}},
+    {"the head costs as many layers as it weighs", 16, 4, 2, {0}, {0}, ERR_OK, {10, 16}},
+    {"a head heavier than all layers stands alone", 4, 9, 2, {0}, {0}, ERR_OK, {4, 4}},
+    {"twice the speed, twice the layers", 30, 0, 2, {0}, {2, 1}, ERR_OK, {20, 30}},
+    {"a slow node in the middle", 10, 0, 3, {0}, {2, 1, 2}, ERR_OK, {4, 6, 10}},
+    {"fewer layers than stages: some are empty, none is refused", 2, 0, 4, {0}, {0}, ERR_OK, {1, 2, 2, 2}},
+    {"more stages than anything to hold", 2, 0, 5, {0}, {0}, ERR_REFUSED, {0}},
+    {"no stage at all", 2, 0, 0, {0}, {0}, ERR_INVAL, {0}},
 };
 
 static void table(void **state)
@@ -45,13 +45,14 @@ static void table(void **state)
     for (size_t i = 0; i < 64; i++)
         bytes[i] = UNIT;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct plan_model m = { .n_layer = rows[i].n_layer, .layer_bytes = bytes,
-                                .head_bytes = (uint64_t)rows[i].head * UNIT };
-        struct plan_node nodes[MAX_NODES] = { 0 };
-        struct plan_stage stages[MAX_NODES] = { 0 };
-        struct why why = { "" };
+        struct plan_model m = {
+            .n_layer = rows[i].n_layer, .layer_bytes = bytes, .head_bytes = (uint64_t)rows[i].head * UNIT};
+        struct plan_node nodes[MAX_NODES] = {0};
+        struct plan_stage stages[MAX_NODES] = {0};
+        struct why why = {""};
         for (int k = 0; k < rows[i].n; k++)
-            nodes[k] = (struct plan_node){ (uint64_t)rows[i].memory[k] * UNIT, rows[i].speed[k] > 0 ? rows[i].speed[k] : 1 };
+            nodes[k] = (struct plan_node){(uint64_t)rows[i].memory[k] * UNIT,
+                                          rows[i].speed[k] > 0 ? rows[i].speed[k] : 1};
         err e = plan_cut(&m, nodes, rows[i].n, stages, &why);
         if (e != rows[i].want)
             print_error("%s: %s %s\n", rows[i].reason, err_name(e), why.text);
@@ -74,10 +75,14 @@ static void table(void **state)
 /* Bytes add up, and memory counts embedding, KV and buffers. */
 static void bytes_add_up(void **state)
 {
-    uint64_t bytes[] = { 10, 20, 30, 40 };
-    struct plan_model m = { .n_layer = 4, .layer_bytes = bytes, .embed_bytes = 7, .head_bytes = 5,
-                            .kv_bytes_per_layer = 3, .fixed_bytes = 2 };
-    struct plan_node nodes[2] = { { 0, 1 }, { 0, 1 } };
+    uint64_t bytes[] = {10, 20, 30, 40};
+    struct plan_model m = {.n_layer = 4,
+                           .layer_bytes = bytes,
+                           .embed_bytes = 7,
+                           .head_bytes = 5,
+                           .kv_bytes_per_layer = 3,
+                           .fixed_bytes = 2};
+    struct plan_node nodes[2] = {{0, 1}, {0, 1}};
     struct plan_stage s[2];
     struct why why;
 
@@ -103,14 +108,14 @@ static void no_cut_is_better(void **state)
     (void)state;
     for (int round = 0; round < 200; round++) {
         uint64_t bytes[7], least = UINT64_MAX, got = 0;
-        struct plan_model m = { .n_layer = 7, .layer_bytes = bytes, .head_bytes = 25 };
-        struct plan_node nodes[3] = { { 0, 1 }, { 0, 1 }, { 0, 1 } };
+        struct plan_model m = {.n_layer = 7, .layer_bytes = bytes, .head_bytes = 25};
+        struct plan_node nodes[3] = {{0, 1}, {0, 1}, {0, 1}};
         struct plan_stage s[3];
         for (int i = 0; i < 7; i++)
             bytes[i] = 1 + ((seed = seed * 1664525u + 1013904223u) >> 16) % 50;
         for (int a = 0; a <= 7; a++)
             for (int b = a; b <= 7; b++) {
-                uint64_t sum[3] = { 0, 0, 25 };
+                uint64_t sum[3] = {0, 0, 25};
                 for (int i = 0; i < 7; i++)
                     sum[i < a ? 0 : i < b ? 1 : 2] += bytes[i];
                 uint64_t worst = sum[0] > sum[1] ? sum[0] : sum[1];
