@@ -1,9 +1,10 @@
 /* http.c - see http.h.
  *
  * Connections. evhttp neither counts its connections nor says when one without a
- * request ends. So each bufferevent is made here and an extra reference kept: a
- * bufferevent whose callbacks are gone was freed by evhttp and counts no more. At
- * the limit the listener rests until a sweep finds room.
+ * request ends, and holding a reference to its bufferevents is no way out (a freed
+ * one then still polls its descriptor's successor). So connections are counted as
+ * they come; at the limit those are struck off whose descriptor is closed or became
+ * another socket, and the listener rests as long as that does not help.
  *
  * Who frees a request. Until it is answered an evhttp_request is ours only if the
  * connection failed under it (evhttp then cuts the request's link to it); in every
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 
 #include "api/address.h"
 #include "api/http_guard.h"
@@ -34,8 +36,11 @@
 
 struct conn {
     LIST_ENTRY(conn) link;
-    struct bufferevent *bev; /* a reference of our own */
-    bool nul;                /* a NUL byte came in: evhttp's lines would end there */
+    const struct bufferevent *bev; /* a name only: it may be gone. Newer entries come first */
+    bool nul;                      /* a NUL byte came in: evhttp's lines would end there */
+    int fd;                        /* -1: not known yet */
+    dev_t dev;                     /* of the socket behind fd */
+    ino_t ino;
 };
 
 struct http_exchange {
@@ -55,7 +60,8 @@ struct http {
     struct event_base *base;
     struct evhttp *evhttp;
     struct evconnlistener *listener; /* owned by evhttp */
-    struct event *sweep;
+    struct event *look;  /* finds out the descriptors of new connections */
+    struct event *sweep; /* runs while the listener rests */
     struct http_options o;
     int port, n_conns;
     bool resting, stopped;
@@ -67,39 +73,59 @@ struct http {
 
 /* ---- connections ------------------------------------------------------------------ */
 
-static void conn_drop(struct http *h, struct conn *c)
+/* evhttp attaches the descriptor right after accept_cb(): this runs later in the
+ * same turn of the loop, when nothing can have ended the connection yet. */
+static void look_cb(evutil_socket_t fd, short what, void *arg)
 {
-    LIST_REMOVE(c, link);
-    bufferevent_decref(c->bev);
-    free(c);
-    h->n_conns--;
+    struct http *h = arg;
+    struct conn *c;
+    struct stat st;
+    (void)fd;
+    (void)what;
+    LIST_FOREACH(c, &h->conns, link) {
+        if (c->fd >= 0)
+            break; /* older ones are known */
+        c->fd = bufferevent_getfd((struct bufferevent *)(uintptr_t)c->bev);
+        if (c->fd >= 0 && fstat(c->fd, &st) == 0) {
+            c->dev = st.st_dev;
+            c->ino = st.st_ino;
+        }
+    }
 }
 
-static void sweep_arm(struct http *h)
+static bool conn_alive(const struct conn *c)
 {
-    struct timeval soon = { 0, 20000 }, later = { 1, 0 };
-    evtimer_add(h->sweep, h->resting ? &soon : &later);
+    struct stat st;
+    return c->fd < 0 || (fstat(c->fd, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino);
+}
+
+static void conns_sweep(struct http *h)
+{
+    struct conn *c = LIST_FIRST(&h->conns), *next;
+    for (; c; c = next) {
+        next = LIST_NEXT(c, link);
+        if (conn_alive(c))
+            continue;
+        LIST_REMOVE(c, link);
+        free(c);
+        h->n_conns--;
+    }
 }
 
 static void sweep_cb(evutil_socket_t fd, short what, void *arg)
 {
     struct http *h = arg;
-    struct conn *c = LIST_FIRST(&h->conns), *next;
+    struct timeval soon = { 0, 50000 };
     (void)fd;
     (void)what;
-    for (; c; c = next) {
-        bufferevent_event_cb alive;
-        next = LIST_NEXT(c, link);
-        bufferevent_getcb(c->bev, NULL, NULL, &alive, NULL);
-        if (!alive)
-            conn_drop(h, c);
+    conns_sweep(h);
+    if (h->n_conns >= h->o.max_connections) {
+        evtimer_add(h->sweep, &soon);
+        return;
     }
-    if (h->resting && h->n_conns < h->o.max_connections && !h->stopped) {
-        h->resting = false;
+    h->resting = false;
+    if (!h->stopped)
         evconnlistener_enable(h->listener);
-    }
-    if (h->n_conns > 0)
-        sweep_arm(h);
 }
 
 /* JSON and text never hold a NUL, so any is an attack on line-based parsing. */
@@ -130,22 +156,25 @@ static void input_cb(struct evbuffer *in, const struct evbuffer_cb_info *info, v
 static struct bufferevent *accept_cb(struct event_base *base, void *arg)
 {
     struct http *h = arg;
+    struct timeval soon = { 0, 50000 };
     struct conn *c = calloc(1, sizeof *c);
     struct bufferevent *bev = c ? bufferevent_socket_new(base, -1, 0) : NULL;
     if (!bev || !evbuffer_add_cb(bufferevent_get_input(bev), input_cb, c)) {
         free(c);
         return bev; /* evhttp makes its own, not counted */
     }
+    if (h->n_conns + 1 >= h->o.max_connections)
+        conns_sweep(h);
     c->bev = bev;
-    bufferevent_incref(bev);
+    c->fd = -1;
     LIST_INSERT_HEAD(&h->conns, c, link);
-    h->n_conns++;
-    if (h->n_conns >= h->o.max_connections && !h->resting) {
+    event_active(h->look, EV_TIMEOUT, 0);
+    if (++h->n_conns >= h->o.max_connections && !h->resting) {
         h->resting = true;
         evconnlistener_disable(h->listener);
+        evtimer_add(h->sweep, &soon);
         log_warn("http: %d connections, the limit; new ones wait", h->n_conns);
     }
-    sweep_arm(h);
     return bev;
 }
 
@@ -445,8 +474,9 @@ err http_open(struct event_base *base, const struct http_options *o, http_handle
     h->ctx = ctx;
     options_default(&h->o);
     h->evhttp = evhttp_new(base);
+    h->look = event_new(base, -1, EV_PERSIST, look_cb, h);
     h->sweep = evtimer_new(base, sweep_cb, h);
-    if (!h->evhttp || !h->sweep)
+    if (!h->evhttp || !h->look || !h->sweep)
         FAIL(ERR_NOMEM, "no memory for the HTTP server");
     evhttp_set_gencb(h->evhttp, request_cb, h);
     evhttp_set_bevcb(h->evhttp, accept_cb, h);
@@ -473,6 +503,7 @@ out:
 void http_close(struct http *h)
 {
     struct http_exchange *x;
+    struct conn *c;
     if (!h)
         return;
     while ((x = LIST_FIRST(&h->exchanges))) {
@@ -483,8 +514,12 @@ void http_close(struct http *h)
     }
     if (h->evhttp)
         evhttp_free(h->evhttp);
-    while (LIST_FIRST(&h->conns))
-        conn_drop(h, LIST_FIRST(&h->conns));
+    while ((c = LIST_FIRST(&h->conns))) {
+        LIST_REMOVE(c, link);
+        free(c);
+    }
+    if (h->look)
+        event_free(h->look);
     if (h->sweep)
         event_free(h->sweep);
     free(h);
@@ -495,8 +530,9 @@ int http_port(const struct http *h)
     return h->port;
 }
 
-int http_connections(const struct http *h)
+int http_connections(struct http *h)
 {
+    conns_sweep(h);
     return h->n_conns;
 }
 

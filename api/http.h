@@ -10,7 +10,7 @@
  * one buffer per stream; past `stream_backlog` bytes the client counts as gone.
  *
  * Threads: everything on the thread that runs the event base.
- * Idle cost: none; timers run only while there are connections.
+ * Idle cost: none; timers run for streams and at the limit of connections only.
  */
 #ifndef CORDEE_API_HTTP_H
 #define CORDEE_API_HTTP_H
@@ -43,7 +43,7 @@ MUST_CHECK err http_open(struct event_base *base, const struct http_options *o, 
 /* Connections are cut and exchanges end without a call to their gone functions. */
 void http_close(struct http *h);
 int http_port(const struct http *h); /* the port that was bound */
-int http_connections(const struct http *h);
+int http_connections(struct http *h); /* open ones */
 /* Takes no new connections; those that are open go on. */
 void http_stop_accepting(struct http *h);
 

@@ -202,11 +202,10 @@ static double mean_logprob(const struct outcome *o)
     return o->n_generated ? o->sum_logprob / o->n_generated : -HUGE_VAL;
 }
 
-/* best_of: sorts the first n of a prompt's choices to the front, best first; equal
- * ones keep their order. */
-static void best_first(const struct outcome *all, int n_all, int n, int *order)
+/* best_of: the order of a prompt's choices, best first; equal ones keep theirs. */
+static void best_first(const struct outcome *all, int n, int *order)
 {
-    for (int i = 0; i < n_all; i++) {
+    for (int i = 0; i < n; i++) {
         int at = i;
         while (at > 0 && mean_logprob(&all[order[at - 1]]) < mean_logprob(&all[i])) {
             order[at] = order[at - 1];
@@ -214,7 +213,6 @@ static void best_first(const struct outcome *all, int n_all, int n, int *order)
         }
         order[at] = i;
     }
-    (void)n;
 }
 
 static void answer_whole(struct completion *c)
@@ -236,7 +234,7 @@ static void answer_whole(struct completion *c)
         for (int k = 0; k < best_of; k++)
             order[k] = k;
         if (best_of > n)
-            best_first(all, best_of, n, order);
+            best_first(all, best_of, order);
         for (int k = 0; k < n; k++, at++)
             choices[at] = choice_of(c, &c->runs[i], &all[order[k]], k, &stops[at]);
     }
@@ -389,7 +387,8 @@ static err run_submit(struct completion *c, struct run *r, struct why *why)
                    "api's structs are passed on as they are");
     struct front_request f = {
         .text = p->text.text, .text_len = p->text.len, .ids = p->ids, .n_ids = p->n_ids,
-        .add_special = q->add_special_tokens, .parse_special = false,
+        /* A raw completion's sender writes the whole prompt, control tokens included. */
+        .add_special = q->add_special_tokens, .parse_special = true,
         .sampling = {
             .temperature = q->temperature, .top_k = q->top_k, .top_p = q->top_p, .min_p = q->min_p,
             .repetition_penalty = q->repetition_penalty, .presence_penalty = q->presence_penalty,
