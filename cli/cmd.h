@@ -24,7 +24,7 @@ enum exit_code {
     X(plan, cmd_later, "where every layer goes, memory, predicted speed")               \
     X(bench, cmd_bench, "measure prompt and decode speed over a cluster")               \
     X(inspect, cmd_inspect, "look into a model file")                                   \
-    X(template, cmd_later, "render chat templates")                                     \
+    X(template, cmd_template, "render chat templates")                                  \
     X(tokenize, cmd_tokenize, "text to token ids")                                      \
     X(doctor, cmd_later, "check a node: instruction sets, memory, MPI, network")
 
