@@ -59,7 +59,8 @@ MUST_CHECK err engine_turn(struct engine *e, bool *busy, struct why *why);
 /* Nothing waiting and nothing in flight. */
 bool engine_idle(const struct engine *e);
 /* Sends STOP down the pipeline; engine_idle() must hold. ERR_AGAIN: no buffer is
- * free, poll again. The message has left when transport_unsent() is 0. */
+ * free, turn and try again. Go on with engine_turn() until transport_unsent() is 0:
+ * only then has the message left. */
 MUST_CHECK err engine_stop(struct engine *e, struct why *why);
 void engine_stats(const struct engine *e, struct engine_stats *out);
 

@@ -110,7 +110,10 @@ err pipe_close(struct pipe *p, struct why *why)
 {
     err e = ERR_OK;
     if (!p->failed && engine_idle(p->engine)) {
+        bool busy;
         must(engine_stop(p->engine, why), why);
+        while (transport_unsent(p->planes[0]) > 0)
+            must(engine_turn(p->engine, &busy, why), why);
     } else {
         sleep_us(20000); /* a worker that sees the damage says so */
         atomic_store(&p->stop, true);
