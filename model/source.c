@@ -419,6 +419,22 @@ static void put_shape(struct fact_out *f, const struct hparams *hp)
     }
 }
 
+/* Opening it is the only way to know whether it can be used. */
+static void put_tokenizer(struct fact_out *f, const struct source *s)
+{
+    struct tokenizer *t = NULL;
+    struct why why = {""};
+    char text[32];
+
+    if (source_tokenizer(s, &t, &why)) {
+        put_text(f, "tokenizer", why.text);
+        return;
+    }
+    snprintf(text, sizeof text, "%d tokens", tokenizer_size(t));
+    put_text(f, "tokenizer", text);
+    tokenizer_close(t);
+}
+
 void source_describe(const struct source *s, bool json, struct buf *out)
 {
     struct fact_out f = {.out = out, .json = json, .first = true};
@@ -434,6 +450,7 @@ void source_describe(const struct source *s, bool json, struct buf *out)
     put_types(&f, s);
     if (!s->not_runnable)
         put_shape(&f, &s->hp);
+    put_tokenizer(&f, s);
     put_text(&f, "chat_template", s->reader.chat_template ? "yes" : "no");
     put_text(&f, "hash", s->hash);
     put_text(&f, "runnable", s->not_runnable ? s->why_not.text : "yes");

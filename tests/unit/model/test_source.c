@@ -35,6 +35,23 @@ static void check_views(const struct source *s)
         }
 }
 
+/* Every model's tokenizer opens and fits its vocabulary (which may be padded). */
+static void check_tokenizer(const char *path, const struct source *s)
+{
+    struct tokenizer *t = NULL;
+    struct why why = {""};
+    const int32_t *end;
+    err e = source_tokenizer(s, &t, &why);
+
+    if (e)
+        print_error("%s: %s\n", path, why.text);
+    assert_int_equal(e, ERR_OK);
+    assert_in_range(tokenizer_size(t), 1, source_hparams(s)->n_vocab);
+    for (size_t i = 0, n = source_end_tokens(s, &end); i < n; i++)
+        assert_in_range(end[i], 0, source_hparams(s)->n_vocab - 1);
+    tokenizer_close(t);
+}
+
 static void opens(const char *path)
 {
     struct source *s = NULL;
@@ -50,6 +67,7 @@ static void opens(const char *path)
     assert_true(source_embed_bytes(s) > 0);
     assert_true(source_parameters(s) > 0);
     assert_int_equal(strlen(source_hash(s)), 16);
+    check_tokenizer(path, s);
     source_close(s);
 }
 
