@@ -12,7 +12,7 @@
  *
  * Time limits. evhttp's one timeout covers reading and writing and would end every
  * quiet stream, so it is off from a request's arrival to its answer's last byte
- * being queued, and on otherwise.
+ * being queued (but for the writing of a stream's end), and on otherwise.
  */
 #include "api/http.h"
 
@@ -33,6 +33,8 @@
 #include "api/openai.h"
 #include "base/buf.h"
 #include "base/log.h"
+
+enum { READ_AHEAD = 65536 }; /* bytes of a next request taken before this one is answered */
 
 struct conn {
     LIST_ENTRY(conn) link;
@@ -214,7 +216,24 @@ static void exchange_leave(struct http_exchange *x)
     if (!evcon)
         return;
     evhttp_connection_set_closecb(evcon, NULL, NULL);
-    bufferevent_set_timeouts(evhttp_connection_get_bufferevent(evcon), &idle, &idle);
+    struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
+    bufferevent_setwatermark(bev, EV_READ, 0, 0);
+    bufferevent_set_timeouts(bev, &idle, &idle);
+}
+
+/* evhttp stops reading while it waits for an answer, so it would not see the client
+ * leave. Reading on with its error callback alone shows it; a next request's bytes
+ * stay in the buffer, up to a limit. */
+static void watch_client(struct bufferevent *bev)
+{
+    bufferevent_data_cb reads, writes;
+    bufferevent_event_cb events;
+    void *ctx;
+    bufferevent_getcb(bev, &reads, &writes, &events, &ctx);
+    bufferevent_setcb(bev, NULL, writes, events, ctx);
+    bufferevent_setwatermark(bev, EV_READ, 0, READ_AHEAD);
+    bufferevent_set_timeouts(bev, NULL, NULL);
+    bufferevent_enable(bev, EV_READ);
 }
 
 static void gone_cb(struct evhttp_connection *evcon, void *arg)
@@ -432,7 +451,7 @@ static void request_cb(struct evhttp_request *req, void *arg)
     evhttp_connection_get_peer(evcon, &peer, &port);
     x->peer = peer ? strdup(peer) : NULL;
     x->path = path_of(req);
-    bufferevent_set_timeouts(bev, NULL, NULL);
+    watch_client(bev);
     evhttp_connection_set_closecb(evcon, gone_cb, x);
 
     const char *bad = http_guard(evhttp_request_get_input_headers(req), req->major == 1 && req->minor == 0);

@@ -44,7 +44,8 @@ class Server:
                                         text=True)
         line = self.process.stdout.readline().split()
         if not line:
-            raise RuntimeError(f"fake_server ended with {self.process.wait()}")
+            self.process.communicate()
+            raise RuntimeError(f"fake_server ended with {self.process.returncode}")
         self.port = int(line[1])
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -59,7 +60,8 @@ class Server:
             raise RuntimeError(f"fake_server ended with {code}")
 
     def cpu_seconds(self):
-        fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
