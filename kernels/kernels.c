@@ -51,7 +51,8 @@ size_t act_row_bytes(enum act a, int k)
     case ACT_COUNT:
         break;
     }
-    return (bytes + 63) & ~(size_t)63;
+    /* An odd number of cache lines: rows a power of two apart would share their sets. */
+    return ((bytes + 63) / 64 | 1) * 64;
 }
 
 void kernels_name(const struct kernels *k, char *out, size_t size)

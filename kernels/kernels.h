@@ -164,7 +164,8 @@ struct kernels {
 
 void kernels_init(struct kernels *k, unsigned isa_allowed, enum precision precision);
 
-/* Bytes of one prepared row of k elements, a multiple of 64. */
+/* Bytes of one prepared row of k elements: an odd multiple of 64, so that the
+ * same columns of many rows do not fall into the same sets of a cache. */
 size_t act_row_bytes(enum act a, int k);
 
 /* A name for the set, e.g. "vnni/fast/1": part of system_fingerprint. Two
