@@ -9,8 +9,7 @@
 
 #include <cmocka.h>
 
-#include "gguf_writer.h"
-#include "model/gguf.h"
+#include "tests/tools/gguf_writer.h"
 
 /* Opens from an exact-size block, so that a sanitizer sees one byte too many. */
 static err open_copy(const struct buf *b, size_t len, struct why *why)
