@@ -133,7 +133,9 @@ out:
 
 err json_pretokenizer(const json_t *o, int nest, struct pre_list *l, struct why *why)
 {
-    static const char words[] = "\\w+|[^\\w\\s]+";
+    /* Rust's \w, spelt out: wider than Oniguruma's by Other_Alphabetic and the joiners. */
+    static const char words[] = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]+|"
+                                "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}\\s]+";
     if (!o)
         return ERR_OK;
     const char *type = json_kind(o);

@@ -51,7 +51,7 @@ size_t utf8_put(char *dst, uint32_t cp);
 bool cp_is_space(uint32_t cp);   /* White_Space */
 bool cp_is_numeric(uint32_t cp); /* Nd, Nl, No */
 bool cp_is_punct(uint32_t cp);   /* ASCII punctuation or P* */
-bool cp_is_word(uint32_t cp);    /* letter, mark, decimal digit, connector */
+bool cp_is_word(uint32_t cp);    /* Rust's \w: Alphabetic, marks, Nd, Pc, joiners */
 bool cp_is_mark(uint32_t cp);    /* Mn, Mc, Me */
 bool cp_is_mark_nonspacing(uint32_t cp);
 bool cp_is_other(uint32_t cp);   /* Cc, Cf, Co */

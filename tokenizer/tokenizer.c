@@ -48,11 +48,23 @@ void tokenizer_close(struct tokenizer *t)
 
 err pipeline_add_token(struct tokenizer *t, struct added_token token, bool normalized, struct why *why)
 {
+    err e;
     const struct vocab_piece *p = &t->vocab.piece[token.id];
+    struct norm_scratch s = {0};
+    const char *text = p->text;
+    size_t len = p->len;
     /* Without a normaliser both sets would see the same text: one pass does. */
-    normalized = normalized && t->norm.n > 0;
-    t->normalized_special |= normalized && token.special;
-    return added_put(normalized ? &t->normalized : &t->raw, p->text, p->len, token, why);
+    if (!normalized || t->norm.n == 0)
+        return added_put(&t->raw, text, len, token, why);
+    /* The text to find is normalised like the text it is found in; SentencePiece
+     * looks for its pieces as they are. */
+    if (t->norm.step[0].kind != NORM_SENTENCEPIECE && utf8_valid_prefix(text, len) == len)
+        TRY(normalize(&t->norm, &s, text, len, true, &text, &len, why));
+    t->normalized_special |= token.special;
+    TRY(added_put(&t->normalized, text, len, token, why));
+out:
+    norm_scratch_fini(&s);
+    return e;
 }
 
 static err add_id(int32_t *list, size_t *n, int32_t id, struct why *why)
