@@ -123,8 +123,7 @@ static void gguf_take(struct gguf_tables *g, const char *key, size_t len, uint32
     }
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++)
         if (gguf_key_is(key, len, ids[i].key)) {
-            int id = (int)*(const uint32_t *)a->p;
-            memcpy((char *)&g->t + ids[i].offset, &id, sizeof id);
+            memcpy((char *)&g->t + ids[i].offset, a->p, sizeof(int));
         }
     if (gguf_key_is(key, len, "tokenizer.ggml.model") || gguf_key_is(key, len, "tokenizer.ggml.pre")) {
         size_t n;

@@ -166,9 +166,39 @@ static void test_golden_files(void **state)
     assert_int_equal(failed, 0);
 }
 
+/* The default model's own file against HF's ids. */
+static void test_default_model(void **state)
+{
+    (void)state;
+    const char *model = getenv("CORDEE_MODEL"), *dir = conformance(), *name;
+    char path[512];
+    struct gguf_tables g;
+    if (!model)
+        skip();
+    snprintf(path, sizeof path, "%s/golden/gemma-3-270m.json", dir);
+    json_t *golden = json_load_file(path, 0, NULL), *c;
+    assert_non_null(golden);
+    struct tokenizer *t = open_gguf(&g, model);
+    assert_non_null(t);
+    int seen = 0;
+    json_object_foreach(json_object_get(golden, "cases"), name, c) {
+        json_t *text = json_object_get(c, "text");
+        struct tok_ids want = ids_of(json_object_get(c, "ids"));
+        assert_true(same_ids(t, json_string_value(text), json_string_length(text),
+                             ENCODE_ADD_SPECIAL | ENCODE_PARSE_SPECIAL, &want, 1));
+        free(want.id);
+        seen++;
+    }
+    assert_true(seen > 0);
+    tokenizer_close(t);
+    gguf_tables_free(&g);
+    json_decref(golden);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_default_model),
         cmocka_unit_test(test_published_vocabularies),
         cmocka_unit_test(test_golden_files),
     };
