@@ -246,7 +246,7 @@ static void settle(struct engine *en, bool *busy)
 /* Pages of long prompts under longrope hold other keys. */
 static uint64_t salt_of(const struct engine *en, const struct seq *s)
 {
-    return en->o.salt + s->is_long;
+    return en->o.salt * 2 + s->is_long;
 }
 
 /* The longest prefix others have (or will have) computed: refs taken, s->n_shared set. */
