@@ -1,6 +1,7 @@
 /* test_families.c - models of every family against Hugging Face transformers in f32.
  *
- * Every GGUF file and HF directory of the conformance set that is supported runs in
+ * Every GGUF file and HF directory of the conformance set (without it: the HF
+ * directories of tests/golden/reference, a part of it) that is supported runs in
  * exact precision with an f32 KV cache. Logits may differ by 1e-4 + 1e-4 |x| (both sides
  * sum in f32, in other orders; measured distances are near 1e-5), greedy tokens of
  * the safe steps must be equal. The set's own README tells which files need a
@@ -26,10 +27,10 @@
 /* Goldens of what llama.cpp computes where a GGUF lost something in conversion, or
  * llama.cpp ignores it. Ours may be either: the model's own, or this one. */
 static const char *const variants[][2] = {
-    { "mistral-swa", "mistral-swa@nowindow" },
-    { "phi3", "phi3@nowindow" },
-    { "gpt_oss-mxfp4", "gpt_oss-mxfp4@yarntrunc" },
-    { "deepseek_v2", "deepseek_v2@groupsum2" },
+    {"mistral-swa", "mistral-swa@nowindow"},
+    {"phi3", "phi3@nowindow"},
+    {"gpt_oss-mxfp4", "gpt_oss-mxfp4@yarntrunc"},
+    {"deepseek_v2", "deepseek_v2@groupsum2"},
 };
 
 static int ids_of(const json_t *array, int32_t *ids, int max)
@@ -73,7 +74,8 @@ static void check_logits(struct chain *c, const char *dir, const json_t *spec, c
 {
     size_t vocab = (size_t)c->hp->n_vocab;
     bool all = strcmp(json_string_value(json_object_get(spec, "positions")), "all") == 0;
-    float *want = floats_of(dir, json_string_value(json_object_get(spec, "file")), (all ? (size_t)n : 1) * vocab);
+    float *want =
+        floats_of(dir, json_string_value(json_object_get(spec, "file")), (all ? (size_t)n : 1) * vocab);
     float *got = malloc(vocab * sizeof *got);
     for (int i = 0; i < n; i++)
         chain_row(c, 0, ids[i], i, i == n - 1 ? ROW_SAMPLE : 0, -1);
@@ -87,13 +89,14 @@ static void check_logits(struct chain *c, const char *dir, const json_t *spec, c
     free(got);
 }
 
-static void check_greedy(struct chain *c, const json_t *greedy, const int32_t *ids, int n, const json_t *prices,
-                         struct worst *w)
+static void check_greedy(struct chain *c, const json_t *greedy, const int32_t *ids, int n,
+                         const json_t *prices, struct worst *w)
 {
     int32_t want[64];
     float logprobs[256];
     const json_t *safe = json_object_get(greedy, "safe_steps");
-    int n_want = ids_of(json_object_get(greedy, "ids"), want, 64), steps = safe ? (int)json_integer_value(safe) : n_want;
+    int n_want = ids_of(json_object_get(greedy, "ids"), want, 64),
+        steps = safe ? (int)json_integer_value(safe) : n_want;
     chain_slot(c, 0, NULL);
     int32_t token = chain_prompt(c, 0, ids, n, 0, logprobs, NULL);
     for (int i = 1; i < n; i++) {
@@ -109,9 +112,13 @@ static void check_greedy(struct chain *c, const json_t *greedy, const int32_t *i
 static struct worst run_model(const char *gguf, const char *dir)
 {
     struct chain c;
-    struct chain_options o = { .stages = 2, .threads = 2, .max_rows = 160, .isa = cpu_isa(),
-                               .precision = PREC_EXACT, .kv_type = KV_F32 };
-    struct worst w = { 0 };
+    struct chain_options o = {.stages = 2,
+                              .threads = 2,
+                              .max_rows = 160,
+                              .isa = cpu_isa(),
+                              .precision = PREC_EXACT,
+                              .kv_type = KV_F32};
+    struct worst w = {0};
     const char *name;
     json_t *value;
     json_t *root = json_load_file(path_of("%s/expected.json", dir).text, JSON_ALLOW_NUL, NULL);
@@ -123,7 +130,8 @@ static struct worst run_model(const char *gguf, const char *dir)
         int n = ids_of(json_object_get(value, "ids"), ids, 256);
         chain_slot(&c, 0, NULL);
         check_logits(&c, dir, json_object_get(value, "logits"), ids, n, &w);
-        check_greedy(&c, json_object_get(value, "greedy"), ids, n, json_object_get(value, "prompt_logprobs"), &w);
+        check_greedy(&c, json_object_get(value, "greedy"), ids, n, json_object_get(value, "prompt_logprobs"),
+                     &w);
         w.cases++;
     }
     chain_close(&c);
@@ -156,7 +164,7 @@ static bool runnable(const char *path)
         return false;
     }
     struct weights *w = NULL;
-    err e = weights_open(src, (struct weight_range){ 0, source_hparams(src)->n_layer, true, true }, &w, &why);
+    err e = weights_open(src, (struct weight_range){0, source_hparams(src)->n_layer, true, true}, &w, &why);
     bool ok = e == ERR_OK && source_hparams(src)->causal;
     if (e != ERR_OK)
         print_message("  not run: %s\n", why.text);
@@ -194,8 +202,12 @@ static bool ends_in(const char *s, const char *end)
 static double encoder_distance(const char *model, const char *dir)
 {
     struct chain c;
-    struct chain_options o = { .stages = 2, .threads = 2, .max_rows = 256, .isa = cpu_isa(),
-                               .precision = PREC_EXACT, .kv_type = KV_F32 };
+    struct chain_options o = {.stages = 2,
+                              .threads = 2,
+                              .max_rows = 256,
+                              .isa = cpu_isa(),
+                              .precision = PREC_EXACT,
+                              .kv_type = KV_F32};
     const char *name;
     json_t *value, *root = json_load_file(path_of("%s/expected.json", dir).text, JSON_ALLOW_NUL, NULL);
     double most = 0;
@@ -230,7 +242,7 @@ static void encoders_equal_transformers(void **state)
     (void)state;
     if (!golden_dir())
         skip();
-    const char *models[] = { "models/bert", "gguf/bert.f16.gguf" };
+    const char *models[] = {"models/bert", "gguf/bert.f16.gguf"};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         double d = encoder_distance(path_of("%s/golden/%s", golden_dir(), models[i]).text,
                                     path_of("%s/golden/golden/bert", golden_dir()).text);
@@ -240,12 +252,10 @@ static void encoders_equal_transformers(void **state)
 }
 
 /* Every entry of `folder` that CORDEE_GOLDEN_ONLY lets through. */
-static void check_folder(const char *folder, bool gguf)
+static void check_folder(const char *root, const char *folder, bool gguf)
 {
-    const char *root = golden_dir(), *only = getenv("CORDEE_GOLDEN_ONLY");
+    const char *only = getenv("CORDEE_GOLDEN_ONLY");
     int n_run = 0, n_bad = 0;
-    if (!root)
-        skip();
     struct path models = path_of("%s/golden/%s", root, folder);
     DIR *d = opendir(models.text);
     assert_non_null(d);
@@ -270,19 +280,24 @@ static void check_folder(const char *folder, bool gguf)
 static void gguf_equals_transformers(void **state)
 {
     (void)state;
-    check_folder("gguf", true);
+    if (!golden_dir())
+        skip();
+    check_folder(golden_dir(), "gguf", true);
 }
 
 static void hf_equals_transformers(void **state)
 {
+    const char *root = golden_dir(), *source = getenv("CORDEE_SOURCE");
     (void)state;
-    check_folder("models", false);
+    if (!root && !source)
+        skip();
+    check_folder(root ? root : path_of("%s/tests/golden/reference", source).text, "models", false);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(gguf_equals_transformers),
-                                        cmocka_unit_test(hf_equals_transformers),
-                                        cmocka_unit_test(encoders_equal_transformers) };
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gguf_equals_transformers),
+                                       cmocka_unit_test(hf_equals_transformers),
+                                       cmocka_unit_test(encoders_equal_transformers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
