@@ -56,7 +56,7 @@ static void alarm_raised(struct cluster *c, err code, const char *reason)
         return;
     why_set(&c->last, code, "%s", reason);
     c->last_code = code;
-    log_warn("epoch %u: %s", c->sup.epoch, reason);
+    log_at(passes(code) ? LOG_WARN : LOG_DEBUG, "epoch %u: %s", c->sup.epoch, reason);
     step(c, passes(code) ? SUP_ALARM : SUP_REFUSED);
 }
 
@@ -210,8 +210,8 @@ static void act(struct cluster *c, unsigned actions)
         c->was_ready = true;
         link_on_ready(c->link, c->sup.epoch);
     }
-    if (actions & SUP_GIVE_UP)
-        log_error("giving up: %s", c->last.text);
+    if (actions & SUP_GIVE_UP) /* the program ends with c->last as its one line */
+        log_debug("giving up after %d failed starts", c->sup.failed_starts);
 }
 
 static void step(struct cluster *c, enum supervise_event ev)

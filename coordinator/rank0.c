@@ -1,7 +1,7 @@
 /* rank0.c - see rank0.h.
  *
  * One owner thread: it polls the data plane, both control planes and the program's
- * listeners in turn and sleeps a little (up to 1 ms) when nothing happened; when
+ * listeners in turn and sleeps a little (50 us, 1 ms when idle) when nothing happened; when
  * nothing has been in flight for a while it tells all ranks to rest. Nothing here
  * computes, so the loop never stalls.
  */
@@ -21,6 +21,7 @@
 #include "coordinator/service.h"
 #include "proto/frame.h"
 
+#define FLIGHT_SLEEP_US 50  /* longest sleep while work is in flight */
 #define IDLE_SLEEP_US 1000
 #define DONE_WAIT_MS 10000
 #define REST_AFTER_MS 500 /* without anything in flight: the ranks are told to rest */
@@ -332,7 +333,7 @@ static void wait_for_work(struct rank0 *r, struct backoff *idle, bool busy)
     if (r->resting && !busy && r->o->serve) /* without serve, requests come through io_turn */
         poll(fds, 2, REST_MS);
     else
-        backoff_wait(idle, busy, IDLE_SLEEP_US);
+        backoff_wait(idle, busy, engine_idle(r->engine) ? IDLE_SLEEP_US : FLIGHT_SLEEP_US);
 }
 
 static err turn(struct rank0 *r, bool *busy, struct why *why)

@@ -1,7 +1,7 @@
 /* rank.c - one stage rank from Hello to Done.
  *
  * The owner thread runs this file: it is the only caller of the transport. While
- * nothing happens it backs off to 1 ms sleeps; when rank 0 says that nothing is in
+ * nothing happens it backs off to 50 us sleeps; when rank 0 says that nothing is in
  * flight (Rest) it waits on the control socket, which wakes it at once, so an idle
  * rank costs next to nothing. The control plane has its own thread (heartbeats go on while
  * weights load), which also fences the process if rank 0 falls silent.
@@ -24,7 +24,8 @@
 #include "shard/stage.h"
 #include "worker/worker.h"
 
-#define IDLE_SLEEP_US 1000
+#define PLAN_SLEEP_US 1000
+#define FLIGHT_SLEEP_US 50 /* longest sleep while work is in flight: a long message needs several polls */
 #define REST_MS 100 /* between looks at MPI while rank 0 says that nothing is in flight */
 #define STATS_EVERY_MS 1000
 #define SEND_BUFFERS 8
@@ -257,7 +258,7 @@ static err wait_for_plan(struct rank *r, Cordee__Envelope **plan, struct why *wh
         if (now_ms() > until)
             return why_set(why, ERR_TIMEOUT, "no plan from rank 0 within %u ms", r->o->plan_ms);
         if (control_poll(r->hub, &ev) == ERR_AGAIN)
-            sleep_us(IDLE_SLEEP_US);
+            sleep_us(PLAN_SLEEP_US);
         else if ((e = on_control(r, &ev, plan, why)))
             return e;
     }
@@ -270,7 +271,7 @@ static void wait_for_work(struct rank *r, struct backoff *idle, bool busy)
     if (r->resting && !busy && transport_unsent(r->t) == 0)
         poll(&fd, 1, REST_MS);
     else
-        backoff_wait(idle, busy, IDLE_SLEEP_US);
+        backoff_wait(idle, busy, FLIGHT_SLEEP_US);
 }
 
 static err serve_steps(struct rank *r, struct why *why)

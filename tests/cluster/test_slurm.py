@@ -47,11 +47,9 @@ def reference():
 def batch_script_serves(want):
     port = free_port()
     folder = os.environ["CORDEE_SLURM_DIR"]
-    script = os.path.join(folder, "job.sh")
-    with open(script, "w") as f:
-        f.write("#!/bin/bash\n#SBATCH -N 3 -n 4 --no-kill\n"
-                f"exec {BINARY} serve --model {tiny_model()} --workers 3 --threads 1 --http 127.0.0.1:{port}\n")
-    job = subprocess.run(["sbatch", "--parsable", "-o", f"{folder}/job.log", script], env=environment(),
+    job = subprocess.run(["sbatch", "--parsable", "-N", "3", "-n", "4", "-o", f"{folder}/job.log",
+                          SOURCE / "deploy" / "cordee.sbatch", "--model", tiny_model(), "--workers", "3", "--threads",
+                          "1", "--http", f"127.0.0.1:{port}"], env=environment({"CORDEE": BINARY}),
                          capture_output=True, text=True, check=True).stdout.strip()
     try:
         wait_until("serve in the job", 60, lambda: healthy(port))
