@@ -72,7 +72,7 @@ void openai_put_tokenized(struct buf *out, const int32_t *ids, const struct open
     }
     for (int i = 0; i < n; i++) {
         buf_putc(out, i ? ',' : '[');
-        buf_put_json(out, strs[i].text, strs[i].len, false);
+        buf_put_json(out, strs[i].text ? strs[i].text : "", strs[i].len, false);
     }
     buf_puts(out, n ? "]}" : "[]}");
 }

@@ -10,20 +10,20 @@
  * written token by token, and its status line goes out with the first chunk, so that
  * whatever fails before it still has its own HTTP status.
  */
-#include <event2/event.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/timer.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "coordinator/gateway_route.h"
 
 enum {
-    WINDOW = 64,     /* runs with the front at once */
+    WINDOW = 64,      /* runs with the front at once */
     RETRY_US = 50000, /* after the queue was full in the middle of a request */
-    OPEN_STREAM_S = 15, /* a stream starts by then even without a token: proxies give up on silence */
+    OPEN_STREAM_US = 15000000, /* a stream starts by then even without a token: proxies give up on silence */
 };
 
 struct outcome { /* of one choice */
@@ -56,7 +56,7 @@ struct completion {
     struct openai_completion req;
     struct openai_head head;
     char id[48], key[64];
-    struct event *timer;
+    struct timer *timer;
     struct run *runs;         /* [n_prompts] */
     struct outcome *outcomes; /* [n_prompts][best_of] */
     int next, n_live, n_done; /* runs */
@@ -83,8 +83,7 @@ static void completion_free(struct completion *c)
         openai_logprobs_fini(&o->logprobs);
         free(o->ids);
     }
-    if (c->timer)
-        event_free(c->timer);
+    timer_close(c->timer);
     free(c->runs);
     free(c->outcomes);
     openai_completion_fini(&c->req);
@@ -315,7 +314,6 @@ static void outcome_finish(struct outcome *o, const struct front_event *ev)
 static void run_done(struct run *r, const struct front_event *ev)
 {
     struct completion *c = r->c;
-    struct timeval now = { 0, 0 };
     r->live = false;
     c->n_live--;
     c->n_done++;
@@ -326,7 +324,7 @@ static void run_done(struct run *r, const struct front_event *ev)
         else
             answer_whole(c);
     } else if (c->next < c->req.n_prompts) {
-        event_add(c->timer, &now);
+        timer_start(c->timer, 0);
     }
 }
 
@@ -413,12 +411,11 @@ static err run_submit(struct completion *c, struct run *r, struct why *why)
 static void completion_pump(struct completion *c)
 {
     struct why why;
-    struct timeval later = { 0, RETRY_US };
     while (c->next < c->req.n_prompts && c->n_live < WINDOW) {
         err e = run_submit(c, &c->runs[c->next], &why);
         if (e == ERR_FULL && c->n_live + c->n_done > 0) { /* what is under way makes room */
             if (c->n_live == 0)
-                event_add(c->timer, &later);
+                timer_start(c->timer, RETRY_US);
             return;
         }
         if (e != ERR_OK) {
@@ -429,11 +426,9 @@ static void completion_pump(struct completion *c)
     }
 }
 
-static void timer_cb(evutil_socket_t fd, short what, void *ctx)
+static void timer_cb(void *ctx)
 {
     struct completion *c = ctx;
-    (void)fd;
-    (void)what;
     if (c->next < c->req.n_prompts)
         completion_pump(c);
     else if (c->req.stream)
@@ -461,7 +456,7 @@ static struct completion *completion_make(const struct route_request *rr, struct
         snprintf(c->key, sizeof c->key, "%s", http_peer(rr->x));
     c->head = (struct openai_head){ .id = c->id, .object = "text_completion", .created = (int64_t)wall_seconds(),
                                     .model = facts->name, .fingerprint = facts->fingerprint };
-    c->timer = evtimer_new(g->base, timer_cb, c);
+    c->timer = timer_open(g->base, timer_cb, c);
     c->runs = calloc((size_t)c->req.n_prompts, sizeof *c->runs);
     c->outcomes = calloc((size_t)c->req.n_prompts * (size_t)c->req.best_of, sizeof *c->outcomes);
     if (!c->timer || !c->runs || !c->outcomes) {
@@ -477,7 +472,6 @@ void route_completions(const struct route_request *r)
 {
     struct openai_completion req = { 0 };
     struct fault fault = { 0 };
-    struct timeval open_by = { OPEN_STREAM_S, 0 };
     size_t len;
     const char *json = http_body(r->x, &len);
     err e = openai_completion_parse(json, len, &req, &fault);
@@ -497,6 +491,6 @@ void route_completions(const struct route_request *r)
     }
     http_on_gone(c->x, gone_cb, c);
     if (c->req.stream)
-        event_add(c->timer, &open_by);
+        timer_start(c->timer, OPEN_STREAM_US);
     completion_pump(c);
 }

@@ -14,6 +14,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "coordinator/service_query.h"
 #include "proto/frame.h"
 
 enum { BATCH_MAX = 512 }; /* tokens in one frame */
@@ -53,7 +54,7 @@ struct service {
 
 /* ---- answers -------------------------------------------------------------------------- */
 
-static void answer(struct service_peer *p, uint64_t id, Cordee__Envelope *env)
+void service_answer(struct service_peer *p, uint64_t id, Cordee__Envelope *env)
 {
     env->has_id = true;
     env->id = id;
@@ -68,7 +69,7 @@ static void answer(struct service_peer *p, uint64_t id, Cordee__Envelope *env)
     free(body);
 }
 
-static void answer_failed(struct service_peer *p, uint64_t id, err code, const char *reason)
+void service_answer_failed(struct service_peer *p, uint64_t id, err code, const char *reason)
 {
     Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
     Cordee__Failed m = CORDEE__FAILED__INIT;
@@ -76,12 +77,7 @@ static void answer_failed(struct service_peer *p, uint64_t id, err code, const c
     m.reason = (char *)(uintptr_t)reason;
     env.body_case = CORDEE__ENVELOPE__BODY_FAILED;
     env.failed = &m;
-    answer(p, id, &env);
-}
-
-static ProtobufCBinaryData bytes_of(const char *data, size_t len)
-{
-    return (ProtobufCBinaryData){ len, (uint8_t *)(uintptr_t)data };
+    service_answer(p, id, &env);
 }
 
 /* ---- tokens of a call -------------------------------------------------------------------- */
@@ -99,7 +95,7 @@ static void call_flush(struct service_call *c)
     m.n_token = c->n_waiting;
     env.body_case = CORDEE__ENVELOPE__BODY_TOKENS;
     env.tokens = &m;
-    answer(c->peer, c->id, &env);
+    service_answer(c->peer, c->id, &env);
     c->n_waiting = 0;
     arena_fini(&c->arena);
     arena_init(&c->arena, 0);
@@ -136,8 +132,8 @@ static err token_put(struct service_call *c, const struct front_event *ev)
     t->token = (uint32_t)ev->token;
     t->has_prompt = t->prompt = ev->prompt;
     t->has_text = t->has_raw = text;
-    t->text = bytes_of(shown, ev->text_len);
-    t->raw = bytes_of(raw, ev->raw_len);
+    t->text = service_bytes(shown, ev->text_len);
+    t->raw = service_bytes(raw, ev->raw_len);
     t->has_logprob = ev->has_logprob && ev->logprob == ev->logprob; /* not of a prompt's first token */
     t->logprob = t->has_logprob ? ev->logprob : 0;
     for (int i = 0; i < ev->n_top; i++) {
@@ -156,7 +152,7 @@ static void on_token(struct service_call *c, const struct front_event *ev)
 {
     struct service *s = c->peer->service;
     if (token_put(c, ev) != ERR_OK) {
-        answer_failed(c->peer, c->id, ERR_NOMEM, "no memory for a token");
+        service_answer_failed(c->peer, c->id, ERR_NOMEM, "no memory for a token");
         call_cancel(c);
         return;
     }
@@ -185,14 +181,14 @@ static void on_finished(struct service_call *c, const struct front_event *ev)
     m.cached_tokens = (uint32_t)ev->n_cached;
     m.seed = ev->seed;
     m.has_text = ev->text_len > 0;
-    m.text = bytes_of(ev->text, ev->text_len);
+    m.text = service_bytes(ev->text, ev->text_len);
     m.has_stop = ev->stop != NULL;
-    m.stop = bytes_of(ev->stop, ev->stop_len);
+    m.stop = service_bytes(ev->stop, ev->stop_len);
     m.has_stop_id = ev->stop_id >= 0;
     m.stop_id = ev->stop_id >= 0 ? (uint32_t)ev->stop_id : 0;
     env.body_case = CORDEE__ENVELOPE__BODY_FINISHED;
     env.finished = &m;
-    answer(c->peer, c->id, &env);
+    service_answer(c->peer, c->id, &env);
     call_drop(c);
 }
 
@@ -208,7 +204,7 @@ static void on_event(void *ctx, const struct front_event *ev)
         break;
     case FRONT_FAILED:
         call_flush(c);
-        answer_failed(c->peer, c->id, ev->code, ev->reason);
+        service_answer_failed(c->peer, c->id, ev->code, ev->reason);
         call_drop(c);
         break;
     }
@@ -232,12 +228,6 @@ static err small(uint32_t x, const char *name, int *out, struct why *why)
         return why_set(why, ERR_INVAL, "%s is %u", name, x);
     *out = (int)x;
     return ERR_OK;
-}
-
-/* Ids above INT32_MAX turn negative here; front_submit() refuses those. */
-static const int32_t *ids_of(const uint32_t *ids)
-{
-    return (const int32_t *)ids;
 }
 
 static err sampling_read(const Cordee__Sampling *s, struct arena *arena, struct front_request *out,
@@ -294,11 +284,11 @@ static err generate_read(const struct service *s, const Cordee__Generate *g, str
         stop[i] = (struct stop_string){ (const char *)g->stop[i].data, g->stop[i].len };
     r->stop = stop;
     r->n_stop = (int)g->n_stop;
-    r->ids = ids_of(g->ids);
+    r->ids = service_ids(g->ids);
     r->n_ids = (int)g->n_ids;
-    r->stop_ids = ids_of(g->stop_ids);
+    r->stop_ids = service_ids(g->stop_ids);
     r->n_stop_ids = (int)g->n_stop_ids;
-    r->resume = ids_of(g->resume);
+    r->resume = service_ids(g->resume);
     r->n_resume = (int)g->n_resume;
     r->sampling.choice = g->choice;
     r->n_choices = 1;
@@ -345,7 +335,7 @@ out:
     free(c);
     arena_fini(&arena);
     if (e != ERR_OK)
-        answer_failed(p, id, e, reason.text);
+        service_answer_failed(p, id, e, reason.text);
 }
 
 static void on_cancel(struct service_peer *p, uint64_t id)
@@ -360,104 +350,10 @@ static void on_cancel(struct service_peer *p, uint64_t id)
     m.reason = CORDEE__FINISH_REASON__CANCELLED;
     env.body_case = CORDEE__ENVELOPE__BODY_FINISHED;
     env.finished = &m;
-    answer(p, id, &env);
+    service_answer(p, id, &env);
 }
 
-/* ---- questions ----------------------------------------------------------------------------------- */
-
-static void on_tokenize(struct service_peer *p, uint64_t id, const Cordee__Tokenize *m)
-{
-    err e;
-    struct why reason, *why = &reason;
-    const struct tokenizer *tok = front_tokenizer(p->service->o.front);
-    struct tok_ids ids = { 0 };
-    ProtobufCBinaryData *pieces = NULL;
-    Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
-    Cordee__Ids reply = CORDEE__IDS__INIT;
-    unsigned flags = (m->add_special ? ENCODE_ADD_SPECIAL : 0u) | (m->parse_special ? ENCODE_PARSE_SPECIAL : 0u);
-    if (!tok)
-        FAIL(ERR_UNSUPPORTED, "there is no tokenizer here");
-    TRY(tokenizer_encode(tok, (const char *)m->text.data, m->text.len, flags, &ids, why));
-    pieces = calloc(ids.n + 1, sizeof *pieces);
-    if (!pieces)
-        FAIL(ERR_NOMEM, "no memory for %zu pieces", ids.n);
-    for (size_t i = 0; i < ids.n; i++) {
-        size_t len = 0;
-        const char *piece = tokenizer_piece(tok, ids.id[i], &len);
-        pieces[i] = bytes_of(piece ? piece : "", piece ? len : 0);
-    }
-    reply.ids = (uint32_t *)ids.id;
-    reply.n_ids = reply.n_pieces = ids.n;
-    reply.pieces = pieces;
-    env.body_case = CORDEE__ENVELOPE__BODY_IDS;
-    env.ids = &reply;
-    answer(p, id, &env);
-out:
-    if (e != ERR_OK)
-        answer_failed(p, id, e, reason.text);
-    free(pieces);
-    tok_ids_fini(&ids);
-}
-
-static void on_detokenize(struct service_peer *p, uint64_t id, const Cordee__Detokenize *m)
-{
-    err e;
-    struct why reason, *why = &reason;
-    const struct tokenizer *tok = front_tokenizer(p->service->o.front);
-    struct buf text = { 0 };
-    Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
-    Cordee__Text reply = CORDEE__TEXT__INIT;
-    if (!tok)
-        FAIL(ERR_UNSUPPORTED, "there is no tokenizer here");
-    TRY(tokenizer_decode(tok, ids_of(m->ids), m->n_ids, false, &text, why));
-    reply.text = bytes_of(text.data, text.len);
-    env.body_case = CORDEE__ENVELOPE__BODY_TEXT;
-    env.text = &reply;
-    answer(p, id, &env);
-out:
-    if (e != ERR_OK)
-        answer_failed(p, id, e, reason.text);
-    buf_fini(&text);
-}
-
-static void on_models(struct service_peer *p, uint64_t id)
-{
-    const struct model_facts *f = &front_backend(p->service->o.front)->facts;
-    Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
-    Cordee__Models reply = CORDEE__MODELS__INIT;
-    Cordee__Model model = CORDEE__MODEL__INIT, *list = &model;
-    model.name = (char *)(uintptr_t)f->name;
-    model.family = (char *)(uintptr_t)f->family;
-    model.hash = (char *)(uintptr_t)f->hash;
-    model.fingerprint = (char *)(uintptr_t)f->fingerprint;
-    model.has_parameters = model.has_context = model.has_vocab = true;
-    model.parameters = f->n_params;
-    model.context = (uint32_t)f->max_context;
-    model.vocab = (uint32_t)f->n_vocab;
-    reply.model = &list;
-    reply.n_model = f->name[0] ? 1 : 0;
-    env.body_case = CORDEE__ENVELOPE__BODY_MODELS;
-    env.models = &reply;
-    answer(p, id, &env);
-}
-
-static void on_health(struct service_peer *p, uint64_t id)
-{
-    struct service *s = p->service;
-    bool ready = backend_ready(front_backend(s->o.front));
-    struct health h = { .ready = ready, .state = ready ? "ready" : "not ready" };
-    Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
-    Cordee__Health reply = CORDEE__HEALTH__INIT;
-    if (s->o.health)
-        s->o.health(s->o.health_ctx, &h);
-    reply.ready = h.ready;
-    reply.has_epoch = true;
-    reply.epoch = h.epoch;
-    reply.state = (char *)(uintptr_t)h.state;
-    env.body_case = CORDEE__ENVELOPE__BODY_HEALTH;
-    env.health = &reply;
-    answer(p, id, &env);
-}
+/* ---- statistics: the one question whose answer may come later ---------------------------------- */
 
 static void stats_done(void *ctx, const Cordee__Stats *stats)
 {
@@ -466,9 +362,9 @@ static void stats_done(void *ctx, const Cordee__Stats *stats)
     if (q->peer && stats) {
         env.body_case = CORDEE__ENVELOPE__BODY_STATS;
         env.stats = (Cordee__Stats *)(uintptr_t)stats;
-        answer(q->peer, q->id, &env);
+        service_answer(q->peer, q->id, &env);
     } else if (q->peer) {
-        answer_failed(q->peer, q->id, ERR_PEER, "no statistics at the moment");
+        service_answer_failed(q->peer, q->id, ERR_PEER, "no statistics at the moment");
     }
     if (q->peer)
         LIST_REMOVE(q, link);
@@ -480,7 +376,7 @@ static void on_stats(struct service_peer *p, uint64_t id)
     struct service *s = p->service;
     struct service_query *q = s->o.stats ? calloc(1, sizeof *q) : NULL;
     if (!q) {
-        answer_failed(p, id, ERR_UNSUPPORTED, "no statistics here");
+        service_answer_failed(p, id, ERR_UNSUPPORTED, "no statistics here");
         return;
     }
     q->peer = p;
@@ -503,25 +399,30 @@ err service_peer_frame(struct service_peer *p, const void *body, size_t len, str
         on_cancel(p, env->id);
         break;
     case CORDEE__ENVELOPE__BODY_TOKENIZE:
-        on_tokenize(p, env->id, env->tokenize);
+        service_tokenize(p, env->id, env->tokenize);
         break;
     case CORDEE__ENVELOPE__BODY_DETOKENIZE:
-        on_detokenize(p, env->id, env->detokenize);
+        service_detokenize(p, env->id, env->detokenize);
         break;
     case CORDEE__ENVELOPE__BODY_MODELS_QUERY:
-        on_models(p, env->id);
+        service_models(p, env->id);
         break;
     case CORDEE__ENVELOPE__BODY_HEALTH_QUERY:
-        on_health(p, env->id);
+        service_health(p, env->id);
         break;
     case CORDEE__ENVELOPE__BODY_STATS_QUERY:
         on_stats(p, env->id);
         break;
     default:
-        answer_failed(p, env->id, ERR_UNSUPPORTED, "this kind of message is not a request");
+        service_answer_failed(p, env->id, ERR_UNSUPPORTED, "this kind of message is not a request");
     }
     frame_free(env);
     return ERR_OK;
+}
+
+const struct service_options *service_peer_options(const struct service_peer *p)
+{
+    return &p->service->o;
 }
 
 /* ---- open and close ---------------------------------------------------------------------------------- */

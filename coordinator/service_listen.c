@@ -1,17 +1,17 @@
 /* service_listen.c - a service behind a listening socket: api/framed.h moves the
  * bytes, service.c knows what they mean, an event at the end of the loop's turn
  * flushes the tokens. */
-#include <event2/event.h>
 #include <stdlib.h>
 
 #include "api/framed.h"
+#include "api/timer.h"
 #include "coordinator/service.h"
 #include "proto/frame.h"
 
 struct service_listener {
     struct service *service;
     struct framed *framed;
-    struct event *flush;
+    struct timer *flush;
 };
 
 static void send_cb(void *ctx, void *peer, const void *body, size_t len)
@@ -23,14 +23,12 @@ static void send_cb(void *ctx, void *peer, const void *body, size_t len)
 static void dirty_cb(void *ctx)
 {
     struct service_listener *l = ctx;
-    event_active(l->flush, EV_TIMEOUT, 0);
+    timer_start(l->flush, 0);
 }
 
-static void flush_cb(evutil_socket_t fd, short what, void *ctx)
+static void flush_cb(void *ctx)
 {
     struct service_listener *l = ctx;
-    (void)fd;
-    (void)what;
     service_flush(l->service);
 }
 
@@ -66,7 +64,7 @@ err service_listen(struct event_base *base, const char *address, const struct se
     so.send = send_cb;
     so.on_dirty = dirty_cb;
     so.ctx = l;
-    l->flush = event_new(base, -1, EV_PERSIST, flush_cb, l);
+    l->flush = timer_open(base, flush_cb, l);
     if (!l->flush)
         FAIL(ERR_NOMEM, "no memory for the framed API");
     TRY(service_open(&so, &l->service, why));
@@ -88,8 +86,7 @@ void service_listener_close(struct service_listener *l)
         return;
     service_close(l->service); /* before the connections that it would send to */
     framed_close(l->framed);
-    if (l->flush)
-        event_free(l->flush);
+    timer_close(l->flush);
     free(l);
 }
 
