@@ -17,22 +17,22 @@
 #include "model/arch_rows.h"
 #include "model/facts.h"
 
-#define A "self_attn."
+#define HF_ATTN "self_attn."
 
 /* clang-format off */
 static const struct tensor_spec tensors[] = {
     ROWS_MODEL(0),
     ROWS_ATTN_NORM(0),
-    {W_Q, "blk.%d.attn_q.weight", {DIM_EMBD, DIM_MLA_Q}, MAY, HF_LAYER A "q_proj.weight"},
-    {W_Q_A, "blk.%d.attn_q_a.weight", {DIM_EMBD, DIM_Q_LORA}, MAY, HF_LAYER A "q_a_proj.weight"},
-    {W_Q_A_NORM, "blk.%d.attn_q_a_norm.weight", {DIM_Q_LORA}, MAY, HF_LAYER A "q_a_layernorm.weight"},
-    {W_Q_B_PROJ, "blk.%d.attn_q_b.weight", {DIM_Q_LORA, DIM_MLA_Q}, MAY, HF_LAYER A "q_b_proj.weight"},
-    {W_KV_A, "blk.%d.attn_kv_a_mqa.weight", {DIM_EMBD, DIM_KV_A}, MUST, HF_LAYER A "kv_a_proj_with_mqa.weight"},
-    {W_KV_A_NORM, "blk.%d.attn_kv_a_norm.weight", {DIM_KV_LORA}, MUST, HF_LAYER A "kv_a_layernorm.weight"},
-    {W_KV_B, "blk.%d.attn_kv_b.weight", {DIM_KV_LORA, DIM_KV_B}, MAY, HF_LAYER A "kv_b_proj.weight"},
+    {W_Q, "blk.%d.attn_q.weight", {DIM_EMBD, DIM_MLA_Q}, MAY, HF_LAYER HF_ATTN "q_proj.weight"},
+    {W_Q_A, "blk.%d.attn_q_a.weight", {DIM_EMBD, DIM_Q_LORA}, MAY, HF_LAYER HF_ATTN "q_a_proj.weight"},
+    {W_Q_A_NORM, "blk.%d.attn_q_a_norm.weight", {DIM_Q_LORA}, MAY, HF_LAYER HF_ATTN "q_a_layernorm.weight"},
+    {W_Q_B_PROJ, "blk.%d.attn_q_b.weight", {DIM_Q_LORA, DIM_MLA_Q}, MAY, HF_LAYER HF_ATTN "q_b_proj.weight"},
+    {W_KV_A, "blk.%d.attn_kv_a_mqa.weight", {DIM_EMBD, DIM_KV_A}, MUST, HF_LAYER HF_ATTN "kv_a_proj_with_mqa.weight"},
+    {W_KV_A_NORM, "blk.%d.attn_kv_a_norm.weight", {DIM_KV_LORA}, MUST, HF_LAYER HF_ATTN "kv_a_layernorm.weight"},
+    {W_KV_B, "blk.%d.attn_kv_b.weight", {DIM_KV_LORA, DIM_KV_B}, MAY, HF_LAYER HF_ATTN "kv_b_proj.weight"},
     {W_K_B_PROJ, "blk.%d.attn_k_b.weight", {DIM_NOPE, DIM_KV_LORA, DIM_N_HEAD}, MAY, NULL},
     {W_V_B_PROJ, "blk.%d.attn_v_b.weight", {DIM_KV_LORA, DIM_MLA_V, DIM_N_HEAD}, MAY, NULL},
-    {W_O, "blk.%d.attn_output.weight", {DIM_ATTN, DIM_EMBD}, MUST, HF_LAYER A "o_proj.weight"},
+    {W_O, "blk.%d.attn_output.weight", {DIM_ATTN, DIM_EMBD}, MUST, HF_LAYER HF_ATTN "o_proj.weight"},
     ROWS_FFN_NORM(0),
     ROWS_FFN_GATED(MUST_DENSE),
     ROWS_EXPERTS_MLP,

@@ -11,7 +11,7 @@
 #include "model/arch_rows.h"
 #include "model/facts.h"
 
-#define E "mlp.experts."
+#define HF_EXPERTS "mlp.experts."
 
 /* clang-format off */
 static const struct tensor_spec tensors[] = {
@@ -25,22 +25,22 @@ static const struct tensor_spec tensors[] = {
     {W_ROUTER, "blk.%d.ffn_gate_inp.weight", {DIM_EMBD, DIM_EXPERTS}, MUST, HF_LAYER "mlp.router.weight"},
     {W_ROUTER_B, "blk.%d.ffn_gate_inp.bias", {DIM_EXPERTS}, MUST, HF_LAYER "mlp.router.bias"},
     {W_GATE_EXPS, "blk.%d.ffn_gate_exps.weight", {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MUST,
-      HF_LAYER E "gate_up_proj_blocks", .hf_layout = PICK_EVEN},
-    {W_GATE_EXPS, NULL, {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER E "gate_up_proj",
+      HF_LAYER HF_EXPERTS "gate_up_proj_blocks", .hf_layout = PICK_EVEN},
+    {W_GATE_EXPS, NULL, {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER HF_EXPERTS "gate_up_proj",
       .hf_layout = LAYOUT_TRANSPOSED | PICK_EVEN},
     {W_UP_EXPS, "blk.%d.ffn_up_exps.weight", {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MUST,
-      HF_LAYER E "gate_up_proj_blocks", .hf_layout = PICK_ODD},
-    {W_UP_EXPS, NULL, {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER E "gate_up_proj",
+      HF_LAYER HF_EXPERTS "gate_up_proj_blocks", .hf_layout = PICK_ODD},
+    {W_UP_EXPS, NULL, {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER HF_EXPERTS "gate_up_proj",
       .hf_layout = LAYOUT_TRANSPOSED | PICK_ODD},
     {W_DOWN_EXPS, "blk.%d.ffn_down_exps.weight", {DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS}, MUST,
-      HF_LAYER E "down_proj_blocks"},
-    {W_DOWN_EXPS, NULL, {DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS}, MUST, HF_LAYER E "down_proj",
+      HF_LAYER HF_EXPERTS "down_proj_blocks"},
+    {W_DOWN_EXPS, NULL, {DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS}, MUST, HF_LAYER HF_EXPERTS "down_proj",
       .hf_layout = LAYOUT_TRANSPOSED},
-    {W_GATE_EXPS_B, "blk.%d.ffn_gate_exps.bias", {DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER E "gate_up_proj_bias",
+    {W_GATE_EXPS_B, "blk.%d.ffn_gate_exps.bias", {DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER HF_EXPERTS "gate_up_proj_bias",
       .hf_layout = PICK_EVEN},
-    {W_UP_EXPS_B, "blk.%d.ffn_up_exps.bias", {DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER E "gate_up_proj_bias",
+    {W_UP_EXPS_B, "blk.%d.ffn_up_exps.bias", {DIM_FF_EXP, DIM_EXPERTS}, MUST, HF_LAYER HF_EXPERTS "gate_up_proj_bias",
       .hf_layout = PICK_ODD},
-    {W_DOWN_EXPS_B, "blk.%d.ffn_down_exps.bias", {DIM_EMBD, DIM_EXPERTS}, MUST, HF_LAYER E "down_proj_bias"},
+    {W_DOWN_EXPS_B, "blk.%d.ffn_down_exps.bias", {DIM_EMBD, DIM_EXPERTS}, MUST, HF_LAYER HF_EXPERTS "down_proj_bias"},
     TENSORS_END,
 };
 /* clang-format on */

@@ -12,7 +12,7 @@
 #include "model/arch_rows.h"
 #include "model/facts.h"
 
-#define F "feed_forward."
+#define HF_FFN "feed_forward."
 
 /* clang-format off */
 static const struct tensor_spec tensors[] = {
@@ -21,17 +21,17 @@ static const struct tensor_spec tensors[] = {
     ROWS_ATTN_NORM(0),
     ROWS_ATTN,
     ROWS_FFN_NORM(0),
-    {W_GATE, "blk.%d.ffn_gate.weight", {DIM_EMBD, DIM_FF}, MUST_DENSE, HF_LAYER F "gate_proj.weight"},
-    {W_UP, "blk.%d.ffn_up.weight", {DIM_EMBD, DIM_FF}, MUST_DENSE, HF_LAYER F "up_proj.weight"},
-    {W_DOWN, "blk.%d.ffn_down.weight", {DIM_FF, DIM_EMBD}, MUST_DENSE, HF_LAYER F "down_proj.weight"},
-    {W_ROUTER, "blk.%d.ffn_gate_inp.weight", {DIM_EMBD, DIM_EXPERTS}, MUST_EXPERTS, HF_LAYER F "router.weight"},
-    {W_GATE_UP_EXPS, NULL, {DIM_EMBD, DIM_FF_EXP2, DIM_EXPERTS}, MAY, HF_LAYER F "experts.gate_up_proj",
+    {W_GATE, "blk.%d.ffn_gate.weight", {DIM_EMBD, DIM_FF}, MUST_DENSE, HF_LAYER HF_FFN "gate_proj.weight"},
+    {W_UP, "blk.%d.ffn_up.weight", {DIM_EMBD, DIM_FF}, MUST_DENSE, HF_LAYER HF_FFN "up_proj.weight"},
+    {W_DOWN, "blk.%d.ffn_down.weight", {DIM_FF, DIM_EMBD}, MUST_DENSE, HF_LAYER HF_FFN "down_proj.weight"},
+    {W_ROUTER, "blk.%d.ffn_gate_inp.weight", {DIM_EMBD, DIM_EXPERTS}, MUST_EXPERTS, HF_LAYER HF_FFN "router.weight"},
+    {W_GATE_UP_EXPS, NULL, {DIM_EMBD, DIM_FF_EXP2, DIM_EXPERTS}, MAY, HF_LAYER HF_FFN "experts.gate_up_proj",
       .hf_layout = LAYOUT_TRANSPOSED},
     {W_GATE_EXPS, "blk.%d.ffn_gate_exps.weight", {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MAY, NULL},
     {W_UP_EXPS, "blk.%d.ffn_up_exps.weight", {DIM_EMBD, DIM_FF_EXP, DIM_EXPERTS}, MAY, NULL},
     {W_DOWN_EXPS, "blk.%d.ffn_down_exps.weight", {DIM_FF_EXP, DIM_EMBD, DIM_EXPERTS}, MUST_EXPERTS,
-      HF_LAYER F "experts.down_proj", .hf_layout = LAYOUT_TRANSPOSED},
-    ROWS_SHARED_EXPERT(MUST_EXPERTS, F "shared_expert"),
+      HF_LAYER HF_FFN "experts.down_proj", .hf_layout = LAYOUT_TRANSPOSED},
+    ROWS_SHARED_EXPERT(MUST_EXPERTS, HF_FFN "shared_expert"),
     TENSORS_END,
 };
 /* clang-format on */

@@ -358,6 +358,34 @@ static void check_activation(struct facts *f, enum activation act)
     fact_fail(f, ERR_UNSUPPORTED, "activation %s is not what this family computes", name);
 }
 
+static void check_rotation(struct facts *f, const struct hparams *hp)
+{
+    check_range(f, "rotated dimensions", hp->n_rot, 2, hp->kv_lora ? hp->qk_rope : hp->head_dim_k);
+    check_range(f, "rope base", (double)hp->rope_base, 1e-3, 1e12);
+    check_range(f, "local rope base", (double)hp->rope_base_local, 0, 1e12);
+    check_range(f, "original context length", hp->rope_ctx_orig, 1, MAX_CONTEXT);
+    check_range(f, "rope factor", (double)hp->rope_factor, 0, 1e6);
+    if (!f->e && hp->n_rot % 2 != 0)
+        fact_fail(f, ERR_FORMAT, "the number of rotated dimensions, %d, is odd", hp->n_rot);
+    if (hp->rope_scaling == ROPE_SCALING_YARN) {
+        check_range(f, "YaRN beta_fast", (double)hp->yarn_beta_fast, 1e-6, 1e6);
+        check_range(f, "YaRN beta_slow", (double)hp->yarn_beta_slow, 1e-6, 1e6);
+    }
+    if (hp->rope_scaling == ROPE_SCALING_LLAMA3 && !f->gguf) {
+        check_range(f, "low_freq_factor", (double)hp->rope_low_freq, 1e-6, 1e6);
+        check_range(f, "high_freq_factor minus low_freq_factor",
+                    (double)(hp->rope_high_freq - hp->rope_low_freq), 1e-6, 1e6);
+    }
+}
+
+static void check_latent(struct facts *f, const struct hparams *hp)
+{
+    check_range(f, "KV latent dimension", hp->kv_lora, 1, 65536);
+    check_range(f, "query latent dimension", hp->q_lora, 0, 65536);
+    check_range(f, "unrotated head dimension", hp->qk_nope, 1, 4096);
+    check_range(f, "rotated head dimension", hp->qk_rope, 2, 4096);
+}
+
 static void hparams_check(struct facts *f, const struct hparams *hp)
 {
     check_range(f, "embedding length", hp->n_embd, 1, MAX_DIM);
@@ -383,30 +411,10 @@ static void hparams_check(struct facts *f, const struct hparams *hp)
     check_range(f, "token types", hp->n_token_types, 0, 1024);
     if (!f->e && hp->n_head % hp->n_head_kv != 0)
         fact_fail(f, ERR_FORMAT, "%d heads do not divide by %d KV heads", hp->n_head, hp->n_head_kv);
-    if (hp->rope_kind != ROPE_NONE) {
-        check_range(f, "rotated dimensions", hp->n_rot, 2, hp->kv_lora ? hp->qk_rope : hp->head_dim_k);
-        check_range(f, "rope base", (double)hp->rope_base, 1e-3, 1e12);
-        check_range(f, "local rope base", (double)hp->rope_base_local, 0, 1e12);
-        check_range(f, "original context length", hp->rope_ctx_orig, 1, MAX_CONTEXT);
-        check_range(f, "rope factor", (double)hp->rope_factor, 0, 1e6);
-        if (!f->e && hp->n_rot % 2 != 0)
-            fact_fail(f, ERR_FORMAT, "the number of rotated dimensions, %d, is odd", hp->n_rot);
-    }
-    if (hp->rope_scaling == ROPE_SCALING_YARN) {
-        check_range(f, "YaRN beta_fast", (double)hp->yarn_beta_fast, 1e-6, 1e6);
-        check_range(f, "YaRN beta_slow", (double)hp->yarn_beta_slow, 1e-6, 1e6);
-    }
-    if (hp->rope_scaling == ROPE_SCALING_LLAMA3 && !f->gguf) {
-        check_range(f, "low_freq_factor", (double)hp->rope_low_freq, 1e-6, 1e6);
-        check_range(f, "high_freq_factor minus low_freq_factor",
-                    (double)(hp->rope_high_freq - hp->rope_low_freq), 1e-6, 1e6);
-    }
-    if (hp->kv_lora) {
-        check_range(f, "KV latent dimension", hp->kv_lora, 1, 65536);
-        check_range(f, "query latent dimension", hp->q_lora, 0, 65536);
-        check_range(f, "unrotated head dimension", hp->qk_nope, 1, 4096);
-        check_range(f, "rotated head dimension", hp->qk_rope, 2, 4096);
-    }
+    if (hp->rope_kind != ROPE_NONE)
+        check_rotation(f, hp);
+    if (hp->kv_lora)
+        check_latent(f, hp);
     if (hp->n_expert)
         check_experts(f, hp);
 }
