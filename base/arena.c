@@ -111,18 +111,31 @@ char *arena_strndup(struct arena *a, const char *s, size_t len)
     return copy;
 }
 
+/* *bytes: n * size rounded up to whole lines or pages. */
+static void *raw_block(size_t n, size_t size, size_t *bytes)
+{
+    if (__builtin_mul_overflow(n, size, bytes))
+        return NULL;
+    size_t align = *bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGN;
+    if (!round_up(*bytes ? *bytes : 1, align == HUGE_PAGE ? 4096 : ALIGN, bytes))
+        return NULL;
+    void *p = NULL;
+    if (posix_memalign(&p, align, *bytes) != 0)
+        return NULL;
+    if (align == HUGE_PAGE)
+        madvise(p, *bytes, MADV_HUGEPAGE); /* advice: a refusal only costs speed */
+    return p;
+}
+
 void *mem_alloc(size_t n, size_t size)
 {
     size_t bytes;
-    if (__builtin_mul_overflow(n, size, &bytes))
-        return NULL;
-    size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGN;
-    if (!round_up(bytes ? bytes : 1, align == HUGE_PAGE ? 4096 : ALIGN, &bytes))
-        return NULL;
-    void *p = NULL;
-    if (posix_memalign(&p, align, bytes) != 0)
-        return NULL;
-    if (align == HUGE_PAGE)
-        madvise(p, bytes, MADV_HUGEPAGE); /* advice: a refusal only costs speed */
-    return memset(p, 0, bytes);
+    void *p = raw_block(n, size, &bytes);
+    return p ? memset(p, 0, bytes) : NULL;
+}
+
+void *mem_alloc_raw(size_t n, size_t size)
+{
+    size_t bytes;
+    return raw_block(n, size, &bytes);
 }

@@ -30,4 +30,8 @@ char *arena_strndup(struct arena *a, const char *s, size_t len);
  * Blocks of 2 MiB and up ask for transparent huge pages. free() releases. */
 void *mem_alloc(size_t n, size_t size);
 
+/* The same without zeros, for blocks that are written whole anyway: its pages
+ * then come into being where (and on whose thread) they are first written. */
+void *mem_alloc_raw(size_t n, size_t size);
+
 #endif

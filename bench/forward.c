@@ -44,9 +44,12 @@ static err open_model(struct bench *b, const char *path, enum precision precisio
     kernels_name(&k, name, sizeof name);
     TRY(source_open(path, &b->src, why));
     TRY(pool_open(b->threads, &b->pool, why));
-    struct stage_range all = { .last = source_hparams(b->src)->n_layer, .embed = true, .head = true };
-    struct stage_limits lim = { .max_rows = CHUNK, .max_slots = b->streams, .max_context = b->context,
-                                .n_pages = each * (uint32_t)b->streams, .kv_type = KV_F16 };
+    struct stage_range all = {.last = source_hparams(b->src)->n_layer, .embed = true, .head = true};
+    struct stage_limits lim = {.max_rows = CHUNK,
+                               .max_slots = b->streams,
+                               .max_context = b->context,
+                               .n_pages = each * (uint32_t)b->streams,
+                               .kv_type = KV_F16};
     struct stage_bytes bytes;
     TRY(stage_measure(b->src, all, &lim, &k, b->threads, &bytes, why));
     TRY(stage_open(b->src, all, &lim, &k, b->pool, &b->stage, why));
@@ -59,9 +62,10 @@ static err open_model(struct bench *b, const char *path, enum precision precisio
         FAIL(ERR_NOMEM, "page table");
     for (uint32_t p = 0; p < lim.n_pages; p++)
         b->pages[p] = p;
-    struct sample_params greedy = { .top_p = 1, .repetition_penalty = 1 };
+    struct sample_params greedy = {.top_p = 1, .repetition_penalty = 1};
     for (int s = 0; s < b->streams; s++) {
-        b->seqs[s] = (struct batch_seq){ .slot = (uint32_t)s, .n_pages = each, .pages = b->pages + (size_t)s * each };
+        b->seqs[s] =
+            (struct batch_seq){.slot = (uint32_t)s, .n_pages = each, .pages = b->pages + (size_t)s * each};
         TRY(stage_slot_open(b->stage, (uint32_t)s, &greedy, NULL, 0, why));
     }
 out:
@@ -70,7 +74,8 @@ out:
 
 static err step(struct bench *b, int n_rows, int n_gen)
 {
-    struct batch batch = { .n_rows = n_rows, .n_gen = n_gen, .n_seqs = b->streams, .rows = b->rows, .seqs = b->seqs };
+    struct batch batch = {
+        .n_rows = n_rows, .n_gen = n_gen, .n_seqs = b->streams, .rows = b->rows, .seqs = b->seqs};
     return stage_step(b->stage, &batch, NULL, NULL, b->results, &b->n_results, &b->why);
 }
 
@@ -82,7 +87,8 @@ static err prefill(struct bench *b)
         for (int at = 0; at < b->prompt; at += CHUNK) {
             int n = b->prompt - at < CHUNK ? b->prompt - at : CHUNK;
             for (int i = 0; i < n; i++)
-                b->rows[i] = (struct batch_row){ .token = (at + i) * 37 % vocab, .pos = at + i, .seq = (uint16_t)s };
+                b->rows[i] =
+                    (struct batch_row){.token = (at + i) * 37 % vocab, .pos = at + i, .seq = (uint16_t)s};
             b->rows[n - 1].flags = at + n == b->prompt ? ROW_SAMPLE : 0;
             TRY(step(b, n, 0));
         }
@@ -93,11 +99,13 @@ out:
 static err decode(struct bench *b)
 {
     err e = ERR_OK;
-    int32_t token[MAX_STREAMS] = { 0 };
+    int32_t token[MAX_STREAMS] = {0};
     for (int g = 0; g < b->generate; g++) {
         for (int s = 0; s < b->streams; s++)
-            b->rows[s] = (struct batch_row){ .token = token[s], .pos = b->prompt + g, .seq = (uint16_t)s,
-                                             .flags = ROW_GENERATED | ROW_SAMPLE };
+            b->rows[s] = (struct batch_row){.token = token[s],
+                                            .pos = b->prompt + g,
+                                            .seq = (uint16_t)s,
+                                            .flags = ROW_GENERATED | ROW_SAMPLE};
         TRY(step(b, b->streams, b->streams));
         for (int s = 0; s < b->streams; s++)
             token[s] = b->results[s].token;
@@ -117,7 +125,8 @@ int main(int argc, char **argv)
     err e = ERR_INVAL;
     static struct bench b;
     if (argc < 2) {
-        fprintf(stderr, "usage: bench_forward MODEL [threads [prompt [generate [streams [exact|fast [isa]]]]]]\n");
+        fprintf(stderr,
+                "usage: bench_forward MODEL [threads [prompt [generate [streams [exact|fast [isa]]]]]]\n");
         return 2;
     }
     b.threads = number(argc, argv, 2, cpu_cores(), 1024);

@@ -135,16 +135,22 @@ void attn_block(struct forward *f, int l, const struct weight *w, float *y)
         .local = windowed && f->rope.table[ROPE_LOCAL].n_half > 0,
         .temp_scale = hp->layer_no_rope[l] && hp->attn_temp_floor > 0 ? hp->attn_temp_scale : 0,
     };
-    struct out_rows out = { .f = f };
+    struct out_rows out = {.f = f};
 
     project(f, w);
     rows_run(f->pool, f->rows.n, (int64_t)f->ldqkv, finish_task, &rows);
 
     acts_begin(&f->mid, (int)dim_value(hp, DIM_ATTN));
     struct attn_shape s = {
-        .q = f->qkv, .ldq = f->ldqkv, .out = acts_row(&f->mid, 0), .ldo = f->mid.stride[ACT_F32] / sizeof(float),
-        .n_head = hp->n_head, .layer = rows.layer, .window = windowed ? hp->window : 0,
-        .chunk = windowed ? hp->attn_chunk : 0, .sinks = w[W_SINKS].v,
+        .q = f->qkv,
+        .ldq = f->ldqkv,
+        .out = acts_row(&f->mid, 0),
+        .ldo = f->mid.stride[ACT_F32] / sizeof(float),
+        .n_head = hp->n_head,
+        .layer = rows.layer,
+        .window = windowed ? hp->window : 0,
+        .chunk = windowed ? hp->attn_chunk : 0,
+        .sinks = w[W_SINKS].v,
     };
     attn_run(f, &s);
 

@@ -23,7 +23,7 @@ void latent_carve(struct forward *f, struct carve *c)
     const struct hparams *hp = f->hp;
     struct latent *m = f->latent;
     size_t rows = (size_t)f->max_rows, heads = (size_t)hp->n_head;
-    struct forms forms = { { 0 } };
+    struct forms forms = {{0}};
     int k_max = hp->qk_nope > hp->kv_lora ? hp->qk_nope : hp->kv_lora;
 
     for (int l = f->first; l < f->last; l++) {
@@ -58,15 +58,15 @@ static void compress_row(struct latent_rows *t, int i)
     float *kv = f->latent->kv_a + (size_t)i * (size_t)(hp->kv_lora + hp->qk_rope);
 
     if (hp->q_lora > 0) {
-        forward_norm(f, acts_row(&f->mid, i), f->latent->q_a + (size_t)i * (size_t)hp->q_lora, &t->w[W_Q_A_NORM],
-                     NULL, hp->q_lora);
+        forward_norm(f, acts_row(&f->mid, i), f->latent->q_a + (size_t)i * (size_t)hp->q_lora,
+                     &t->w[W_Q_A_NORM], NULL, hp->q_lora);
         forward_prepare(f, &f->mid, i, &t->forms);
     }
     if (row->flags & ROW_DEAD)
         return;
     forward_norm(f, kv, kv, &t->w[W_KV_A_NORM], NULL, hp->kv_lora);
-    (f->hp->rope_kind == ROPE_PAIRS ? f->k->rope_pairs : f->k->rope_halves)(kv + hp->kv_lora, cs, 1, hp->qk_rope,
-                                                                              hp->qk_rope);
+    (f->hp->rope_kind == ROPE_PAIRS ? f->k->rope_pairs : f->k->rope_halves)(kv + hp->kv_lora, cs, 1,
+                                                                            hp->qk_rope, hp->qk_rope);
     kv_put(f->kv, f->b->seqs[row->seq].pages[row->pos / KV_PAGE], t->layer, 0, row->pos, kv, NULL);
 }
 
@@ -93,7 +93,8 @@ static void split_query(struct latent_rows *t, int i)
         memcpy(to + hp->kv_lora, q + hp->qk_nope, sizeof(float) * (size_t)hp->qk_rope);
         int at = h * f->rows.n + i;
         memcpy(acts_row(&f->latent->heads, at), q, sizeof(float) * (size_t)hp->qk_nope);
-        matmul_prepare(&f->mm, &f->latent->heads, at, t->forms.of[i < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
+        matmul_prepare(&f->mm, &f->latent->heads, at,
+                       t->forms.of[i < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
     }
 }
 
@@ -115,8 +116,10 @@ static void spread_task(void *ctx, int first, int last, int worker)
         for (int h = 0; h < f->hp->n_head; h++) {
             int at = h * f->rows.n + i;
             memcpy(acts_row(&f->latent->heads, at),
-                   f->latent->out_latent + ((size_t)i * (size_t)f->hp->n_head + (size_t)h) * n, sizeof(float) * n);
-            matmul_prepare(&f->mm, &f->latent->heads, at, t->forms.of[i < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
+                   f->latent->out_latent + ((size_t)i * (size_t)f->hp->n_head + (size_t)h) * n,
+                   sizeof(float) * n);
+            matmul_prepare(&f->mm, &f->latent->heads, at,
+                           t->forms.of[i < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
         }
 }
 
@@ -132,7 +135,7 @@ static void out_task(void *ctx, int first, int last, int worker)
 static void heads_product(struct forward *f, const struct weight *w, float *y, size_t ldy, size_t step)
 {
     struct latent *m = f->latent;
-    struct rows rows = { .n = f->hp->n_head * f->rows.n, .place = m->place };
+    struct rows rows = {.n = f->hp->n_head * f->rows.n, .place = m->place};
     for (int h = 0; h < f->hp->n_head; h++) {
         m->products[h] = product_of(&f->rows, w, NULL, y + (size_t)h * step, ldy);
         m->products[h].w = weight_at(w, h);
@@ -159,7 +162,7 @@ static void project_latent(struct forward *f, struct latent_rows *t)
 
     if (compressed)
         acts_begin(&f->mid, hp->q_lora);
-    t->forms = (struct forms){ { 0 } };
+    t->forms = (struct forms){{0}};
     forms_add(f, &t->forms, &w[W_Q_B_PROJ]);
     rows_run(f->pool, f->rows.n, hp->kv_lora + hp->q_lora, compress_task, t);
     if (!compressed)
@@ -172,30 +175,34 @@ void attn_latent_block(struct forward *f, int l, const struct weight *w, float *
 {
     const struct hparams *hp = f->hp;
     struct latent *m = f->latent;
-    struct latent_rows t = { .f = f, .w = w, .layer = l - f->first };
+    struct latent_rows t = {.f = f, .w = w, .layer = l - f->first};
     size_t wide = (size_t)(hp->kv_lora + hp->qk_rope), heads = (size_t)hp->n_head;
 
     project_latent(f, &t);
 
     acts_begin(&m->heads, hp->qk_nope);
-    t.forms = (struct forms){ { 0 } };
+    t.forms = (struct forms){{0}};
     forms_add(f, &t.forms, &w[W_K_B_PROJ]);
     rows_run(f->pool, f->rows.n, (int64_t)(heads * wide), split_task, &t);
     heads_product(f, &w[W_K_B_PROJ], m->q_latent, heads * wide, wide);
 
-    struct attn_shape s = { .q = m->q_latent, .ldq = heads * wide, .out = m->out_latent,
-                            .ldo = heads * (size_t)hp->kv_lora, .n_head = hp->n_head, .layer = t.layer };
+    struct attn_shape s = {.q = m->q_latent,
+                           .ldq = heads * wide,
+                           .out = m->out_latent,
+                           .ldo = heads * (size_t)hp->kv_lora,
+                           .n_head = hp->n_head,
+                           .layer = t.layer};
     attn_run(f, &s);
 
     acts_begin(&m->heads, hp->kv_lora);
-    t.forms = (struct forms){ { 0 } };
+    t.forms = (struct forms){{0}};
     forms_add(f, &t.forms, &w[W_V_B_PROJ]);
     rows_run(f->pool, f->rows.n, (int64_t)(heads * wide), spread_task, &t);
     acts_begin(&f->mid, hp->n_head * hp->head_dim_v);
     heads_product(f, &w[W_V_B_PROJ], acts_row(&f->mid, 0), f->mid.stride[ACT_F32] / sizeof(float),
                   (size_t)hp->head_dim_v);
 
-    t.forms = (struct forms){ { 0 } };
+    t.forms = (struct forms){{0}};
     forms_add(f, &t.forms, &w[W_O]);
     rows_run(f->pool, f->rows.n, f->mid.k, out_task, &t);
     struct product p = product_of(&f->rows, &w[W_O], &w[W_O_B], y, f->ldx);

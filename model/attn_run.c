@@ -17,8 +17,7 @@ void attn_runs_make(struct forward *f)
                (rows[i + n].pos % KV_PAGE != 0 || !f->hp->causal) && !(rows[i + n].flags & ROW_DEAD))
             n++;
         f->runs[f->n_runs++] = (struct attn_run){
-            .row0 = i, .n = n, .pos0 = rows[i].pos, .pages = f->b->seqs[rows[i].seq].pages, .role = role
-        };
+            .row0 = i, .n = n, .pos0 = rows[i].pos, .pages = f->b->seqs[rows[i].seq].pages, .role = role};
     }
 }
 
@@ -79,7 +78,7 @@ static void attn_task(void *ctx, int first, int last, int worker)
 
 void attn_run(struct forward *f, const struct attn_shape *s)
 {
-    struct attn_loop t = { .f = f, .s = s, .n_group = s->n_head / f->kv->n_heads, .n_parts = 1 };
+    struct attn_loop t = {.f = f, .s = s, .n_group = s->n_head / f->kv->n_heads, .n_parts = 1};
     int tasks = f->n_runs * f->kv->n_heads, threads = pool_threads(f->pool);
 
     if (tasks > 0 && tasks < threads) {

@@ -13,10 +13,10 @@
 struct attn_shape {
     const float *q; /* [rows][ldq], heads dk apart */
     size_t ldq;
-    float *out;     /* [rows][ldo], heads dv apart */
+    float *out; /* [rows][ldo], heads dv apart */
     size_t ldo;
     int n_head;
-    int layer;      /* counted from the stage's first */
+    int layer; /* counted from the stage's first */
     int window, chunk;
     const float *sinks; /* [n_head] or NULL */
 };

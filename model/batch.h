@@ -15,8 +15,8 @@ enum {
     ROW_SAMPLE = 2,    /* last stage: draw the token that follows */
     ROW_SCORE = 4,     /* last stage: log-probability of `target` (and the top-n) */
     ROW_DEAD = 8,      /* its sequence ended meanwhile: compute nothing that matters */
-    ROW_LONG = 16, /* longrope: its prompt is longer than the original context, so even early
-                      positions use the long factors; set by whoever admits the sequence */
+    ROW_LONG = 16,     /* longrope: its prompt is longer than the original context, so even early
+                          positions use the long factors; set by whoever admits the sequence */
 };
 
 struct batch_row {
@@ -25,11 +25,11 @@ struct batch_row {
     int32_t target; /* ROW_SCORE: the token that really follows */
     uint16_t seq;   /* index into seqs */
     uint8_t flags;
-    uint8_t n_top;  /* alternatives wanted with log-probabilities, 0..20 */
+    uint8_t n_top; /* alternatives wanted with log-probabilities, 0..20 */
 };
 
 struct batch_seq {
-    uint32_t slot;         /* names the sampler state on the last stage */
+    uint32_t slot; /* names the sampler state on the last stage */
     uint32_t n_pages;
     const uint32_t *pages; /* [n_pages]; page i holds positions [i*KV_PAGE, (i+1)*KV_PAGE) */
 };

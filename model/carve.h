@@ -12,8 +12,8 @@
 #include <stdint.h>
 
 struct carve {
-    char *base;      /* NULL: measuring; else 64-byte aligned */
-    size_t used;     /* bytes taken so far, a multiple of 64 */
+    char *base;  /* NULL: measuring; else 64-byte aligned */
+    size_t used; /* bytes taken so far, a multiple of 64 */
 };
 
 /* n * size bytes, 64-byte aligned. Sizes come from checked hyper-parameters and

@@ -30,7 +30,7 @@ static void hidden_task(void *ctx, int first, int last, int worker)
 
 void ffn_dense(struct forward *f, const struct ffn_weights *w, float *y)
 {
-    struct ffn_rows t = { .f = f, .up = f->up };
+    struct ffn_rows t = {.f = f, .up = f->up};
     struct product p[2];
     int n = 0;
 
@@ -68,8 +68,13 @@ void ffn_block(struct forward *f, const struct weight *w, float *y)
         return;
     }
     struct ffn_weights d = {
-        .gate = or_null(&w[W_GATE]), .up = &w[W_UP], .gate_up = or_null(&w[W_GATE_UP]), .down = &w[W_DOWN],
-        .gate_bias = or_null(&w[W_GATE_B]), .up_bias = or_null(&w[W_UP_B]), .down_bias = or_null(&w[W_DOWN_B]),
+        .gate = or_null(&w[W_GATE]),
+        .up = &w[W_UP],
+        .gate_up = or_null(&w[W_GATE_UP]),
+        .down = &w[W_DOWN],
+        .gate_bias = or_null(&w[W_GATE_B]),
+        .up_bias = or_null(&w[W_UP_B]),
+        .down_bias = or_null(&w[W_DOWN_B]),
     };
     ffn_dense(f, &d, y);
 }

@@ -48,9 +48,10 @@ static err check_layer(const struct forward *f, int l, struct why *why)
 {
     const struct weight *w = weights_layer(f->weights, l);
     bool latent = f->desc->attn.latent;
-    bool attn = latent ? weight_has(&w[W_KV_A]) && weight_has(&w[W_K_B_PROJ]) && weight_has(&w[W_V_B_PROJ]) &&
-                             weight_has(&w[f->hp->q_lora > 0 ? W_Q_B_PROJ : W_Q])
-                       : weight_has(&w[W_QKV]) || (weight_has(&w[W_Q]) && weight_has(&w[W_K]) && weight_has(&w[W_V]));
+    bool attn =
+        latent ? weight_has(&w[W_KV_A]) && weight_has(&w[W_K_B_PROJ]) && weight_has(&w[W_V_B_PROJ]) &&
+                     weight_has(&w[f->hp->q_lora > 0 ? W_Q_B_PROJ : W_Q])
+               : weight_has(&w[W_QKV]) || (weight_has(&w[W_Q]) && weight_has(&w[W_K]) && weight_has(&w[W_V]));
     bool dense = weight_has(&w[W_DOWN]) && (weight_has(&w[W_GATE_UP]) || weight_has(&w[W_UP])) &&
                  (!f->desc->ffn.gated || weight_has(&w[W_GATE_UP]) || weight_has(&w[W_GATE]));
     bool experts = weight_has(&w[W_DOWN_EXPS]) && weight_has(&w[W_ROUTER]) &&
@@ -121,8 +122,8 @@ err forward_init(struct forward *f, struct why *why)
 err forward_tables(struct forward *f, struct why *why)
 {
     const struct weight *model = weights_model(f->weights);
-    return rope_init(&f->rope, f->desc, f->hp, model[W_ROPE_FREQS].v, model[W_ROPE_SHORT].v, model[W_ROPE_LONG].v,
-                     why);
+    return rope_init(&f->rope, f->desc, f->hp, model[W_ROPE_FREQS].v, model[W_ROPE_SHORT].v,
+                     model[W_ROPE_LONG].v, why);
 }
 
 void forward_fini(struct forward *f)
@@ -159,12 +160,12 @@ static void needs_reader(const struct forward *f, const struct weight *w, form_m
 
 static struct needs needs_of(const struct forward *f)
 {
-    static const enum weight_role from_in[] = { W_QKV, W_Q, W_K, W_V, W_Q_A, W_KV_A, W_GATE, W_UP, W_GATE_UP,
-                                                W_ROUTER, W_GATE_EXPS, W_UP_EXPS, W_GATE_UP_EXPS, W_GATE_SHEXP,
-                                                W_UP_SHEXP, W_SHEXP_GATE };
-    static const enum weight_role from_mid[] = { W_O, W_DOWN, W_DOWN_SHEXP, W_Q_B_PROJ };
-    static const enum weight_role hidden[] = { W_GATE, W_UP, W_GATE_UP, W_GATE_SHEXP, W_UP_SHEXP };
-    struct needs n = { .k_mid = 1, .n_ff = 1, .products = 4 };
+    static const enum weight_role from_in[] = {
+        W_QKV,     W_Q,      W_K,         W_V,       W_Q_A,          W_KV_A,       W_GATE,     W_UP,
+        W_GATE_UP, W_ROUTER, W_GATE_EXPS, W_UP_EXPS, W_GATE_UP_EXPS, W_GATE_SHEXP, W_UP_SHEXP, W_SHEXP_GATE};
+    static const enum weight_role from_mid[] = {W_O, W_DOWN, W_DOWN_SHEXP, W_Q_B_PROJ};
+    static const enum weight_role hidden[] = {W_GATE, W_UP, W_GATE_UP, W_GATE_SHEXP, W_UP_SHEXP};
+    struct needs n = {.k_mid = 1, .n_ff = 1, .products = 4};
     for (int l = f->first; l < f->last; l++) {
         const struct weight *w = weights_layer(f->weights, l);
         for (size_t i = 0; i < sizeof from_in / sizeof *from_in; i++)
@@ -209,7 +210,7 @@ void forward_carve(struct forward *f, struct carve *c, int threads)
     f->ldff = up16(need.n_ff);
     f->ldqkv = up16(dim_value(hp, DIM_QKV));
     carve_tables(f, c);
-    f->mm = (struct matmul){ .k = f->k, .pool = f->pool, .max_products = need.products };
+    f->mm = (struct matmul){.k = f->k, .pool = f->pool, .max_products = need.products};
     f->mm.scratch_bytes = (need.scratch + 127) & ~(size_t)127;
     f->mm.scratch = carve_take(c, (size_t)threads, f->mm.scratch_bytes);
     f->mm.starts = carve_take(c, (size_t)need.products + 1, sizeof(int));
@@ -231,8 +232,8 @@ void forward_carve(struct forward *f, struct carve *c, int threads)
         f->cs[t] = carve_take(c, rows * f->n_cs, sizeof(float));
 
     /* Measuring has no memory to keep these in: a stand-in serves for the sizes. */
-    struct latent latent = { 0 }, *kept_latent;
-    struct moe moe = { 0 }, *kept_moe;
+    struct latent latent = {0}, *kept_latent;
+    struct moe moe = {0}, *kept_moe;
     if (f->desc->attn.latent) {
         kept_latent = carve_take(c, 1, sizeof *kept_latent);
         f->latent = kept_latent ? kept_latent : &latent;
@@ -269,9 +270,9 @@ void forward_begin(struct forward *f, const struct batch *b)
 {
     assert(b->n_rows <= f->max_rows);
     f->b = b;
-    f->rows = (struct rows){ .n = b->n_rows, .n_gen = b->n_gen, .place = f->place };
+    f->rows = (struct rows){.n = b->n_rows, .n_gen = b->n_gen, .place = f->place};
     for (int i = 0; i < b->n_rows; i++)
-        f->place[i] = (struct row_place){ .pos = b->rows[i].pos, .seq = b->rows[i].seq };
+        f->place[i] = (struct row_place){.pos = b->rows[i].pos, .seq = b->rows[i].seq};
     if (f->first == f->last)
         return;
     attn_runs_make(f);
@@ -317,11 +318,11 @@ void forward_embed(struct forward *f)
 /* One pass over the rows between two blocks. */
 struct between {
     struct forward *f;
-    const float *y, *y2;                 /* blocks' outputs to add to x; NULL: none */
-    const struct weight *post, *post_b;  /* norm of y before it is added, or of the sum (post_sum) */
-    bool post_sum; /* BERT */
-    bool next;                           /* make f->in of the new x */
-    const struct weight *norm, *norm_b;  /* NULL: x as it is */
+    const float *y, *y2;                /* blocks' outputs to add to x; NULL: none */
+    const struct weight *post, *post_b; /* norm of y before it is added, or of the sum (post_sum) */
+    bool post_sum;                      /* BERT */
+    bool next;                          /* make f->in of the new x */
+    const struct weight *norm, *norm_b; /* NULL: x as it is */
     struct forms forms;
 };
 
@@ -363,8 +364,8 @@ static void between(struct forward *f, struct between *t)
 
 static struct forms attn_readers(const struct forward *f, const struct weight *w)
 {
-    struct forms m = { { 0 } };
-    static const enum weight_role roles[] = { W_QKV, W_Q, W_K, W_V, W_Q_A, W_KV_A };
+    struct forms m = {{0}};
+    static const enum weight_role roles[] = {W_QKV, W_Q, W_K, W_V, W_Q_A, W_KV_A};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         forms_add(f, &m, &w[roles[i]]);
     return m;
@@ -372,9 +373,10 @@ static struct forms attn_readers(const struct forward *f, const struct weight *w
 
 static struct forms ffn_readers(const struct forward *f, const struct weight *w)
 {
-    struct forms m = { { 0 } };
-    static const enum weight_role roles[] = { W_GATE, W_UP, W_GATE_UP, W_ROUTER, W_GATE_EXPS, W_UP_EXPS,
-                                              W_GATE_UP_EXPS, W_GATE_SHEXP, W_UP_SHEXP, W_SHEXP_GATE };
+    struct forms m = {{0}};
+    static const enum weight_role roles[] = {W_GATE,      W_UP,        W_GATE_UP,      W_ROUTER,
+                                             W_GATE_EXPS, W_UP_EXPS,   W_GATE_UP_EXPS, W_GATE_SHEXP,
+                                             W_UP_SHEXP,  W_SHEXP_GATE};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         forms_add(f, &m, &w[roles[i]]);
     return m;
@@ -418,11 +420,12 @@ static void parallel_layer(struct forward *f, int l, const struct weight *w, str
     between(f, t);
     attention(f, l, w);
     if (attn_norm != ffn_norm) {
-        struct between again = { .next = true, .norm = ffn_norm, .norm_b = ffn_norm_b, .forms = ffn_readers(f, w) };
+        struct between again = {
+            .next = true, .norm = ffn_norm, .norm_b = ffn_norm_b, .forms = ffn_readers(f, w)};
         between(f, &again);
     }
     ffn_block(f, w, f->y2);
-    *t = (struct between){ .y = f->y, .y2 = f->y2, .post = &w[W_ATTN_POST_NORM] };
+    *t = (struct between){.y = f->y, .y2 = f->y2, .post = &w[W_ATTN_POST_NORM]};
 }
 
 /* x += post(attn(norm(x))); x += post(ffn(norm(x))), or the norms over the sums. */
@@ -436,18 +439,23 @@ static void serial_layer(struct forward *f, int l, const struct weight *w, struc
     between(f, t);
     attention(f, l, w);
 
-    *t = (struct between){ .y = f->y, .post = &w[W_ATTN_POST_NORM], .post_b = &w[W_ATTN_POST_NORM_B],
-                           .post_sum = post_sum, .next = true, .norm = bare ? NULL : &w[W_FFN_NORM],
-                           .norm_b = or_none(&w[W_FFN_NORM_B]), .forms = ffn_readers(f, w) };
+    *t = (struct between){.y = f->y,
+                          .post = &w[W_ATTN_POST_NORM],
+                          .post_b = &w[W_ATTN_POST_NORM_B],
+                          .post_sum = post_sum,
+                          .next = true,
+                          .norm = bare ? NULL : &w[W_FFN_NORM],
+                          .norm_b = or_none(&w[W_FFN_NORM_B]),
+                          .forms = ffn_readers(f, w)};
     between(f, t);
     ffn_block(f, w, f->y);
-    *t = (struct between){ .y = f->y, .post = &w[W_FFN_POST_NORM], .post_b = &w[W_FFN_POST_NORM_B],
-                           .post_sum = post_sum };
+    *t = (struct between){
+        .y = f->y, .post = &w[W_FFN_POST_NORM], .post_b = &w[W_FFN_POST_NORM_B], .post_sum = post_sum};
 }
 
 void forward_layers(struct forward *f)
 {
-    struct between t = { .y = NULL };
+    struct between t = {.y = NULL};
     for (int l = f->first; l < f->last; l++) {
         const struct weight *w = weights_layer(f->weights, l);
         if (f->desc->block == BLOCK_PARALLEL)

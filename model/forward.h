@@ -41,7 +41,7 @@ struct attn_run {
     enum role role;
 };
 
-struct moe; /* moe.h: buffers of expert layers; NULL for dense models */
+struct moe;    /* moe.h: buffers of expert layers; NULL for dense models */
 struct latent; /* attn_latent.h: buffers of latent attention; NULL for others */
 
 struct forward {
@@ -67,11 +67,11 @@ struct forward {
     float *x;        /* [max_rows][ldx] residual stream */
     float *y, *y2;   /* [max_rows][ldx] a block's output; y2: the parallel FFN's */
     size_t ldx;
-    float *qkv;      /* [max_rows][ldqkv] */
+    float *qkv; /* [max_rows][ldqkv] */
     size_t ldqkv;
     float *gate, *up; /* [max_rows][ldff]; fused gate/up: both halves in gate */
     size_t ldff;
-    float *cs[2];    /* [max_rows][n_cs] cos, sin of each pair: global, local */
+    float *cs[2]; /* [max_rows][n_cs] cos, sin of each pair: global, local */
     size_t n_cs;
     struct moe *moe;
     struct latent *latent;

@@ -12,7 +12,7 @@ err head_init(struct head *h, struct forward *f, struct why *why)
     const struct weight *w = &weights_model(f->weights)[W_HEAD];
     if (!weight_has(w) && f->hp->causal)
         return why_set(why, ERR_SHAPE, "the model has no output head");
-    *h = (struct head){ .f = f, .n_vocab = (int)w->n };
+    *h = (struct head){.f = f, .n_vocab = (int)w->n};
     if (!weight_has(w))
         return ERR_OK; /* an encoder: hidden states are what it is asked for */
     h->n_blocks = (h->n_vocab + HEAD_BLOCK - 1) / HEAD_BLOCK;
@@ -31,7 +31,7 @@ void head_carve(struct head *h, struct carve *c, int threads)
 {
     const struct weight *w = &weights_model(h->f->weights)[W_HEAD];
     size_t rows = (size_t)slice_rows(h);
-    struct forms m = { { 0 } };
+    struct forms m = {{0}};
     forms_add(h->f, &m, w);
     acts_carve(&h->in, c, (int)rows, h->f->hp->n_embd, m.of[ROLE_GEN] | m.of[ROLE_PROMPT]);
     h->block = carve_take(c, (size_t)threads * rows * HEAD_BLOCK, sizeof(float));
@@ -116,7 +116,7 @@ static void reduce_row(const struct slice *s, int i, int block, const float *x, 
     struct head_part *part = &h->parts[(size_t)i * (size_t)h->n_blocks + (size_t)block];
     int32_t first = block * HEAD_BLOCK;
 
-    *part = (struct head_part){ .max = -INFINITY };
+    *part = (struct head_part){.max = -INFINITY};
     h->f->k->lse(x, n, &part->max, &part->sum);
     part->argmax = first + h->f->k->argmax(x, n);
     part->best = x[part->argmax - first];
@@ -131,7 +131,7 @@ static void reduce_row(const struct slice *s, int i, int block, const float *x, 
     int *n_top = &h->n_top[list];
     for (int c = 0; c < n; c++)
         if (*n_top < r->n_top || x[c] >= top[r->n_top - 1].logprob)
-            top_insert(top, n_top, r->n_top, (struct token_logprob){ first + c, x[c] });
+            top_insert(top, n_top, r->n_top, (struct token_logprob){first + c, x[c]});
 }
 
 static void block_task(void *ctx, int first, int last, int worker)
@@ -141,8 +141,8 @@ static void block_task(void *ctx, int first, int last, int worker)
     const struct weight *w = weights_model(h->f->weights);
     float *y = h->block + (size_t)worker * (size_t)slice_rows(h) * HEAD_BLOCK;
     for (int b = first; b < last; b++) {
-        struct product p = { .y = y, .ldy = HEAD_BLOCK, .n_gen = s->rows.n_gen,
-                             .n_prompt = s->rows.n - s->rows.n_gen };
+        struct product p = {
+            .y = y, .ldy = HEAD_BLOCK, .n_gen = s->rows.n_gen, .n_prompt = s->rows.n - s->rows.n_gen};
         int g0 = b * (HEAD_BLOCK / PACK_ROWS), g1 = g0 + HEAD_BLOCK / PACK_ROWS;
         int groups = pack_groups(h->n_vocab);
         p.w = packed_slice(&w[W_HEAD].w, g0, g1 < groups ? g1 : groups);
@@ -181,7 +181,7 @@ static void join_parts(const struct head *h, int i)
 static void run_slice(struct head *h, int n, int n_gen)
 {
     struct forward *f = h->f;
-    struct slice s = { .h = h, .rows = { .n = n, .n_gen = n_gen, .place = h->place } };
+    struct slice s = {.h = h, .rows = {.n = n, .n_gen = n_gen, .place = h->place}};
     int threads = pool_threads(f->pool);
 
     for (int i = 0; i < n; i++)
@@ -231,7 +231,7 @@ static void fill_top(const struct head *h, int i, struct row_result *out)
     }
     out->n_top = (uint8_t)n;
     for (int j = 0; j < n; j++)
-        out->top[j] = (struct token_logprob){ top[j].token, top[j].logprob - h->rows[i].lse };
+        out->top[j] = (struct token_logprob){top[j].token, top[j].logprob - h->rows[i].lse};
 }
 
 static void fill_result(const struct head *h, int i, struct row_result *out)
@@ -240,7 +240,7 @@ static void fill_result(const struct head *h, int i, struct row_result *out)
     const struct batch_row *row = &h->f->b->rows[r->row];
     float logit = r->target_logit;
 
-    *out = (struct row_result){ .slot = h->f->b->seqs[row->seq].slot, .pos = row->pos, .argmax = r->argmax };
+    *out = (struct row_result){.slot = h->f->b->seqs[row->seq].slot, .pos = row->pos, .argmax = r->argmax};
     out->flags = row->flags & (ROW_SAMPLE | ROW_SCORE);
     out->token = r->target;
     if (row->flags & ROW_SAMPLE) {
@@ -253,8 +253,8 @@ static void fill_result(const struct head *h, int i, struct row_result *out)
 
 static void dead_result(const struct batch *b, int row, struct row_result *out)
 {
-    *out = (struct row_result){ .slot = b->seqs[b->rows[row].seq].slot, .pos = b->rows[row].pos, .token = -1,
-                                .argmax = -1 };
+    *out = (struct row_result){
+        .slot = b->seqs[b->rows[row].seq].slot, .pos = b->rows[row].pos, .token = -1, .argmax = -1};
     out->flags = b->rows[row].flags & (ROW_SAMPLE | ROW_SCORE | ROW_DEAD);
 }
 
@@ -271,7 +271,7 @@ static int fill_slice(struct head *h, struct sampler **samplers, int *next, int 
         bool whole = (row->flags & ROW_SAMPLE) && !sampler_is_argmax(sampler_of(h, samplers, *next));
         if (whole && full == h->n_full)
             break;
-        h->rows[n] = (struct head_row){ .row = *next, .n_top = row->n_top };
+        h->rows[n] = (struct head_row){.row = *next, .n_top = row->n_top};
         h->rows[n].target = row->flags & ROW_SAMPLE ? -1 : row->target;
         h->rows[n].full = whole ? h->full + (size_t)full++ * 2 * h->ld_full : NULL;
         *n_gen += *next < b->n_gen;
@@ -283,7 +283,7 @@ static int fill_slice(struct head *h, struct sampler **samplers, int *next, int 
 void head_run(struct head *h, struct sampler **samplers, struct row_result *results, int *n_results)
 {
     const struct batch *b = h->f->b;
-    struct draws d = { .h = h, .samplers = samplers };
+    struct draws d = {.h = h, .samplers = samplers};
     int out = 0, done = 0; /* rows of the batch whose result is written */
 
     for (int next = 0, n, n_gen; (n = fill_slice(h, samplers, &next, &n_gen)) > 0 || done < b->n_rows;) {
@@ -309,7 +309,7 @@ void head_hidden(const struct head *h, int row, float *out)
 
 void head_logits(struct head *h, int row, float *out)
 {
-    h->rows[0] = (struct head_row){ .row = row, .target = -1, .full = h->full };
+    h->rows[0] = (struct head_row){.row = row, .target = -1, .full = h->full};
     run_slice(h, 1, row < h->f->b->n_gen);
     memcpy(out, h->full, sizeof(float) * (size_t)h->n_vocab);
 }

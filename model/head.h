@@ -37,17 +37,16 @@ struct head_part {
 struct head {
     struct forward *f; /* borrowed: batch, hidden rows, kernels, pool, scratch */
     int n_vocab, n_blocks, n_full;
-    struct acts in;          /* [HEAD_ROWS] normed rows */
-    float *block;            /* [threads][HEAD_ROWS][HEAD_BLOCK] */
-    struct head_part *parts; /* [HEAD_ROWS][n_blocks] */
+    struct acts in;            /* [HEAD_ROWS] normed rows */
+    float *block;              /* [threads][HEAD_ROWS][HEAD_BLOCK] */
+    struct head_part *parts;   /* [HEAD_ROWS][n_blocks] */
     struct token_logprob *top; /* [threads][HEAD_ROWS][SAMPLE_MAX_TOP], logits, best first */
-    int *n_top;              /* [threads][HEAD_ROWS] */
-    float *full;             /* [n_full][2 * ld_full] */
+    int *n_top;                /* [threads][HEAD_ROWS] */
+    float *full;               /* [n_full][2 * ld_full] */
     size_t ld_full;
     struct sample_scratch *scratch; /* [threads] */
-    struct head_row *rows;   /* [HEAD_ROWS] */
-    struct row_place *place; /* [HEAD_ROWS] */
-    struct sampler **samplers; /* [slots] borrowed; NULL where closed */
+    struct head_row *rows;          /* [HEAD_ROWS] */
+    struct row_place *place;        /* [HEAD_ROWS] */
 };
 
 /* An encoder needs no head: then n_vocab is 0 and only head_hidden() may be asked.

@@ -9,7 +9,7 @@
 err kv_shape(const struct arch_desc *desc, const struct hparams *hp, int n_layers, uint32_t n_pages,
              enum kv_type type, struct kv *out, struct why *why)
 {
-    struct kv kv = { .type = type, .n_pages = n_pages, .n_layers = n_layers };
+    struct kv kv = {.type = type, .n_pages = n_pages, .n_layers = n_layers};
     bool latent = desc->attn.latent;
 
     kv.n_heads = latent ? 1 : hp->n_head_kv;
@@ -19,8 +19,8 @@ err kv_shape(const struct arch_desc *desc, const struct hparams *hp, int n_layer
         return why_set(why, ERR_UNSUPPORTED, "kv type q8_0 cannot hold latent attention; use f16 or bf16");
     if (type == KV_Q8_0 && (kv.dk % 32 != 0 || kv.dv % 32 != 0))
         return why_set(why, ERR_UNSUPPORTED,
-                       "kv type q8_0 needs heads in multiples of 32 and this model has %d and %d; use f16", kv.dk,
-                       kv.dv);
+                       "kv type q8_0 needs heads in multiples of 32 and this model has %d and %d; use f16",
+                       kv.dk, kv.dv);
     kv.k_stride = kv_row_bytes(type, kv.dk);
     kv.v_stride = latent ? kv.k_stride : kv_row_bytes(type, kv.dv);
     kv.v_in_head = latent ? 0 : KV_PAGE * kv.k_stride;
@@ -41,10 +41,11 @@ err kv_init(const struct arch_desc *desc, const struct hparams *hp, int n_layers
         return e;
     kv.put = k->kv_put[type];
     if (kv_bytes(&kv) > cpu_available_bytes() || !(kv.base = mem_alloc(kv_bytes(&kv) + 64, 1)))
-        return why_set(why, ERR_NOMEM,
-                       "%u KV pages of %d layers need %.1f MiB and %.1f MiB are free; lower the context or the "
-                       "number of sequences",
-                       n_pages, n_layers, (double)kv_bytes(&kv) / 0x1p20, (double)cpu_available_bytes() / 0x1p20);
+        return why_set(
+            why, ERR_NOMEM,
+            "%u KV pages of %d layers need %.1f MiB and %.1f MiB are free; lower the context or the "
+            "number of sequences",
+            n_pages, n_layers, (double)kv_bytes(&kv) / 0x1p20, (double)cpu_available_bytes() / 0x1p20);
     *out = kv;
     return ERR_OK;
 }

@@ -40,9 +40,8 @@ static inline uint64_t kv_bytes(const struct kv *kv)
 }
 
 /* Shape and memory; kv_fini() frees. ERR_NOMEM with both numbers. */
-MUST_CHECK err kv_init(const struct arch_desc *desc, const struct hparams *hp, int n_layers,
-                       uint32_t n_pages, enum kv_type type, const struct kernels *k, struct kv *out,
-                       struct why *why);
+MUST_CHECK err kv_init(const struct arch_desc *desc, const struct hparams *hp, int n_layers, uint32_t n_pages,
+                       enum kv_type type, const struct kernels *k, struct kv *out, struct why *why);
 void kv_fini(struct kv *kv); /* fine on a zeroed one */
 
 /* Byte offset of a head inside a page. layer counts from the stage's first. */

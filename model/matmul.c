@@ -21,7 +21,7 @@ enum {
 
 void acts_carve(struct acts *a, struct carve *c, int max_rows, int max_k, form_mask forms)
 {
-    *a = (struct acts){ .k = max_k };
+    *a = (struct acts){.k = max_k};
     for (int f = 0; f < ACT_COUNT; f++)
         if (f == ACT_F32 || (forms & 1u << f))
             a->form[f] = carve_take(c, (size_t)max_rows, act_row_bytes((enum act)f, max_k));
@@ -61,7 +61,8 @@ void matmul_scratch(const struct kernels *k, const struct weight *w, size_t *byt
     if (w->w.k == 0)
         return;
     const struct mul *mul = k->mul[w->w.fmt];
-    int chunk = mul[ROLE_GEN].g_chunk > mul[ROLE_PROMPT].g_chunk ? mul[ROLE_GEN].g_chunk : mul[ROLE_PROMPT].g_chunk;
+    int chunk =
+        mul[ROLE_GEN].g_chunk > mul[ROLE_PROMPT].g_chunk ? mul[ROLE_GEN].g_chunk : mul[ROLE_PROMPT].g_chunk;
     for (int r = 0; r < ROLE_COUNT; r++)
         if (call_scratch(&mul[r], w->w.k, chunk) > *bytes)
             *bytes = call_scratch(&mul[r], w->w.k, chunk);
@@ -88,14 +89,14 @@ struct run {
 static int panel_take(const struct row_place *place, int first, int n, int panel)
 {
     int i = first + 1;
-    while (i < first + n && place[i].seq == place[first].seq && place[i].pos / panel == place[first].pos / panel &&
-           place[i].pos > place[i - 1].pos)
+    while (i < first + n && place[i].seq == place[first].seq &&
+           place[i].pos / panel == place[first].pos / panel && place[i].pos > place[i - 1].pos)
         i++;
     return i - first;
 }
 
-static void mul_panels(const struct run *r, const struct product *p, const struct mul *mul, int row, int n, int g0,
-                       int g1, char *scratch)
+static void mul_panels(const struct run *r, const struct product *p, const struct mul *mul, int row, int n,
+                       int g0, int g1, char *scratch)
 {
     size_t in_bytes = act_row_bytes(mul->act, p->w.k);
     char *a = scratch + up64(mul->scratch_bytes);
@@ -116,8 +117,8 @@ static void mul_panels(const struct run *r, const struct product *p, const struc
     }
 }
 
-static void mul_rows(const struct run *r, const struct product *p, enum role role, int row, int n, int g0, int g1,
-                     char *scratch)
+static void mul_rows(const struct run *r, const struct product *p, enum role role, int row, int n, int g0,
+                     int g1, char *scratch)
 {
     const struct mul *mul = &r->mm->k->mul[p->w.fmt][role];
     if (n == 0)
@@ -192,7 +193,7 @@ static int pick_chunk(const struct matmul *mm, const struct product *p, int n)
 void matmul_run(struct matmul *mm, const struct rows *rows, const struct acts *in, const struct product *p,
                 int n_products)
 {
-    struct run r = { .mm = mm, .rows = rows, .in = in, .p = p, .n_products = n_products };
+    struct run r = {.mm = mm, .rows = rows, .in = in, .p = p, .n_products = n_products};
     assert(n_products <= mm->max_products);
     r.g_chunk = pick_chunk(mm, p, n_products);
     mm->starts[0] = 0;
@@ -203,10 +204,11 @@ void matmul_run(struct matmul *mm, const struct rows *rows, const struct acts *i
     pool_run(mm->pool, mm->starts[n_products], 1, run_task, &r);
 }
 
-void matmul_on(const struct matmul *mm, const struct rows *rows, const struct acts *in, const struct product *p,
-               int worker)
+void matmul_on(const struct matmul *mm, const struct rows *rows, const struct acts *in,
+               const struct product *p, int worker)
 {
-    struct run r = { .mm = mm, .rows = rows, .in = in, .p = p, .n_products = 1, .g_chunk = pick_chunk(mm, p, 1) };
+    struct run r = {
+        .mm = mm, .rows = rows, .in = in, .p = p, .n_products = 1, .g_chunk = pick_chunk(mm, p, 1)};
     int groups = pack_groups(p->w.n);
     for (int g = 0; g < groups; g += r.g_chunk)
         run_groups(&r, p, g, g + r.g_chunk < groups ? g + r.g_chunk : groups,

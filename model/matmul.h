@@ -64,7 +64,7 @@ struct matmul {
     struct pool *pool;
     char *scratch; /* [threads][scratch_bytes] */
     size_t scratch_bytes;
-    int *starts;   /* [max_products + 1]: first chunk of each product */
+    int *starts; /* [max_products + 1]: first chunk of each product */
     int max_products;
 };
 
@@ -82,8 +82,8 @@ void matmul_run(struct matmul *mm, const struct rows *rows, const struct acts *i
 
 /* The same for one product, all of it on the calling thread (`worker` of a loop
  * on the same pool): for callers that cut the weights themselves. */
-void matmul_on(const struct matmul *mm, const struct rows *rows, const struct acts *in, const struct product *p,
-               int worker);
+void matmul_on(const struct matmul *mm, const struct rows *rows, const struct acts *in,
+               const struct product *p, int worker);
 
 /* Groups [g0, g1) of w as a matrix of its own. */
 static inline struct packed packed_slice(const struct packed *w, int g0, int g1)
@@ -95,11 +95,15 @@ static inline struct packed packed_slice(const struct packed *w, int g0, int g1)
 }
 
 /* A product of all rows. */
-static inline struct product product_of(const struct rows *r, const struct weight *w, const struct weight *bias,
-                                        float *y, size_t ldy)
+static inline struct product product_of(const struct rows *r, const struct weight *w,
+                                        const struct weight *bias, float *y, size_t ldy)
 {
-    return (struct product){ .w = w->w, .bias = bias ? bias->v : NULL, .y = y, .ldy = ldy,
-                             .n_gen = r->n_gen, .n_prompt = r->n - r->n_gen };
+    return (struct product){.w = w->w,
+                            .bias = bias ? bias->v : NULL,
+                            .y = y,
+                            .ldy = ldy,
+                            .n_gen = r->n_gen,
+                            .n_prompt = r->n - r->n_gen};
 }
 
 /* Runs fn over n rows: on the caller when the work (floats touched) is too small

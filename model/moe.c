@@ -17,8 +17,9 @@ void moe_carve(struct forward *f, struct carve *c)
 {
     const struct hparams *hp = f->hp;
     struct moe *m = f->moe;
-    size_t rows = (size_t)f->max_rows, slots = rows * (size_t)hp->n_expert_used, experts = (size_t)hp->n_expert;
-    struct forms in = { { 0 } }, hidden = { { 0 } };
+    size_t rows = (size_t)f->max_rows, slots = rows * (size_t)hp->n_expert_used,
+           experts = (size_t)hp->n_expert;
+    struct forms in = {{0}}, hidden = {{0}};
 
     for (int l = f->first; l < f->last; l++) {
         const struct weight *w = weights_layer(f->weights, l);
@@ -69,7 +70,7 @@ static void drop_groups(const struct hparams *hp, const float *scores, const flo
 {
     int per = hp->n_expert / hp->n_expert_groups;
     float value[MAX_GROUPS];
-    bool kept[MAX_GROUPS] = { false };
+    bool kept[MAX_GROUPS] = {false};
     for (int g = 0; g < hp->n_expert_groups; g++) {
         float first = -INFINITY, second = -INFINITY;
         for (int i = g * per; i < (g + 1) * per; i++) {
@@ -113,7 +114,7 @@ static void weigh(const struct hparams *hp, const float *scores, const int *expe
 
 void moe_choose(const struct hparams *hp, float *scores, const float *bias, int *expert, float *weight)
 {
-    bool dropped[MAX_EXPERTS] = { false };
+    bool dropped[MAX_EXPERTS] = {false};
 
     if (hp->moe_gate == MOE_SOFTMAX)
         softmax(scores, hp->n_expert);
@@ -205,8 +206,8 @@ static void gather_task(void *ctx, int first, int last, int worker)
         if (!f->hp->moe_weight_on_input) {
             for (int a = 0; a < ACT_COUNT; a++)
                 if (forms & 1u << a)
-                    memcpy(m->in.form[a] + (size_t)g * m->in.stride[a], f->in.form[a] + (size_t)row * f->in.stride[a],
-                           m->in.stride[a]);
+                    memcpy(m->in.form[a] + (size_t)g * m->in.stride[a],
+                           f->in.form[a] + (size_t)row * f->in.stride[a], m->in.stride[a]);
             continue;
         }
         float s = weight_of(m, g, f->hp->n_expert_used), *to = acts_row(&m->in, g);
@@ -230,7 +231,8 @@ static void hidden_task(void *ctx, int first, int last, int worker)
             f->k->glu[f->desc->ffn.act](acts_row(&m->hidden, g), gate, up, m->hidden.k);
         else
             f->k->act[f->desc->ffn.act](acts_row(&m->hidden, g), up, m->hidden.k);
-        matmul_prepare(&f->mm, &m->hidden, g, t->forms.of[m->row[g] < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
+        matmul_prepare(&f->mm, &m->hidden, g,
+                       t->forms.of[m->row[g] < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
     }
 }
 
@@ -245,7 +247,8 @@ static void combine_task(void *ctx, int first, int last, int worker)
         float *y = t->y + (size_t)i * f->ldx;
         memset(y, 0, sizeof(float) * (size_t)n);
         for (int j = i * used; j < (i + 1) * used; j++)
-            f->k->axpy(y, m->out + (size_t)m->slot[j] * f->ldx, f->hp->moe_weight_on_input ? 1 : m->weight[j], n);
+            f->k->axpy(y, m->out + (size_t)m->slot[j] * f->ldx, f->hp->moe_weight_on_input ? 1 : m->weight[j],
+                       n);
         if (t->shared)
             f->k->axpy(y, t->shared + (size_t)i * f->ldx,
                        t->shared_gate ? 1 / (1 + expf(-t->shared_gate[i])) : 1, n);
@@ -253,8 +256,8 @@ static void combine_task(void *ctx, int first, int last, int worker)
 }
 
 /* Products of all experts that have rows with a stack of matrices. */
-static int experts_product(struct forward *f, struct product *p, const struct weight *w, const struct weight *bias,
-                           float *y, size_t ldy)
+static int experts_product(struct forward *f, struct product *p, const struct weight *w,
+                           const struct weight *bias, float *y, size_t ldy)
 {
     const struct moe *m = f->moe;
     int n = 0;
@@ -281,10 +284,10 @@ static void run_experts(struct forward *f, struct moe_rows *t)
     struct moe *m = f->moe;
     const struct weight *w = t->w;
     int gathered = f->rows.n * f->hp->n_expert_used, n;
-    struct rows rows = { .n = gathered, .place = m->place };
-    const struct weight absent = { .n = 0 };
+    struct rows rows = {.n = gathered, .place = m->place};
+    const struct weight absent = {.n = 0};
 
-    t->forms = (struct forms){ { 0 } };
+    t->forms = (struct forms){{0}};
     forms_add(f, &t->forms, &w[W_GATE_EXPS]);
     forms_add(f, &t->forms, &w[W_UP_EXPS]);
     forms_add(f, &t->forms, &w[W_GATE_UP_EXPS]);
@@ -298,7 +301,7 @@ static void run_experts(struct forward *f, struct moe_rows *t)
     }
     matmul_run(&f->mm, &rows, &m->in, m->products, n);
 
-    t->forms = (struct forms){ { 0 } };
+    t->forms = (struct forms){{0}};
     forms_add(f, &t->forms, &w[W_DOWN_EXPS]);
     rows_run(f->pool, gathered, 3 * (int64_t)m->hidden.k, hidden_task, t);
     n = experts_product(f, m->products, &w[W_DOWN_EXPS], &w[W_DOWN_EXPS_B], m->out, f->ldx);
@@ -308,7 +311,7 @@ static void run_experts(struct forward *f, struct moe_rows *t)
 void moe_block(struct forward *f, const struct weight *w, float *y)
 {
     struct moe *m = f->moe;
-    struct moe_rows t = { .f = f, .w = w, .fused = weight_has(&w[W_GATE_UP_EXPS]), .y = y };
+    struct moe_rows t = {.f = f, .w = w, .fused = weight_has(&w[W_GATE_UP_EXPS]), .y = y};
     struct product p = product_of(&f->rows, &w[W_ROUTER], &w[W_ROUTER_B], m->scores, m->ld_scores);
 
     matmul_run(&f->mm, &f->rows, &f->in, &p, 1);
@@ -317,7 +320,7 @@ void moe_block(struct forward *f, const struct weight *w, float *y)
     run_experts(f, &t);
 
     if (weight_has(&w[W_DOWN_SHEXP])) {
-        struct ffn_weights d = { .gate = &w[W_GATE_SHEXP], .up = &w[W_UP_SHEXP], .down = &w[W_DOWN_SHEXP] };
+        struct ffn_weights d = {.gate = &w[W_GATE_SHEXP], .up = &w[W_UP_SHEXP], .down = &w[W_DOWN_SHEXP]};
         if (weight_has(&w[W_SHEXP_GATE])) {
             p = product_of(&f->rows, &w[W_SHEXP_GATE], NULL, m->scores, 1);
             matmul_run(&f->mm, &f->rows, &f->in, &p, 1);

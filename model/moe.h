@@ -15,7 +15,7 @@ struct ffn_weights {
 void ffn_dense(struct forward *f, const struct ffn_weights *w, float *y);
 
 struct moe {
-    float *scores;      /* [max_rows][ld_scores] */
+    float *scores; /* [max_rows][ld_scores] */
     size_t ld_scores;
     int *expert;        /* [max_rows][n_used], ascending */
     float *weight;      /* [max_rows][n_used], in the order of expert */
@@ -27,9 +27,9 @@ struct moe {
     struct acts hidden; /* activations between gate/up and down */
     float *gate, *up;   /* [max_rows * n_used][ldff] */
     size_t ldff;
-    float *out;         /* [max_rows * n_used][ldx] */
-    float *shared;      /* [max_rows][ldx] the shared expert's output */
-    struct row_place *place; /* [max_rows * n_used] */
+    float *out;               /* [max_rows * n_used][ldx] */
+    float *shared;            /* [max_rows][ldx] the shared expert's output */
+    struct row_place *place;  /* [max_rows * n_used] */
     struct product *products; /* [2 * n_expert] */
 };
 

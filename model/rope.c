@@ -103,8 +103,8 @@ static err longrope(struct rope *r, const struct hparams *hp, const float *brief
     return ERR_OK;
 }
 
-static err scale_global(struct rope *r, const struct hparams *hp, const float *factors, const float *file_short,
-                        const float *file_long, struct why *why)
+static err scale_global(struct rope *r, const struct hparams *hp, const float *factors,
+                        const float *file_short, const float *file_long, struct why *why)
 {
     struct rope_table *t = &r->table[ROPE_GLOBAL];
     bool needs_ctx = hp->rope_scaling == ROPE_SCALING_YARN || hp->rope_scaling == ROPE_SCALING_LONGROPE ||
@@ -127,7 +127,8 @@ static err scale_global(struct rope *r, const struct hparams *hp, const float *f
         return longrope(r, hp, hp->rope_short ? hp->rope_short : file_short,
                         hp->rope_long ? hp->rope_long : file_long, why);
     case ROPE_SCALING_DYNAMIC:
-        return why_set(why, ERR_UNSUPPORTED, "dynamic rope scaling changes keys already stored; not supported");
+        return why_set(why, ERR_UNSUPPORTED,
+                       "dynamic rope scaling changes keys already stored; not supported");
     case ROPE_SCALING_NONE:
         break;
     }
@@ -140,7 +141,7 @@ err rope_init(struct rope *r, const struct arch_desc *desc, const struct hparams
               const float *file_short, const float *file_long, struct why *why)
 {
     err e;
-    struct rope made = { 0 };
+    struct rope made = {0};
     int n_half = (desc->attn.latent ? hp->qk_rope : hp->n_rot) / 2;
 
     *r = made;
@@ -172,7 +173,7 @@ out:
 void rope_fini(struct rope *r)
 {
     free(r->block);
-    *r = (struct rope){ 0 };
+    *r = (struct rope){0};
 }
 
 void rope_angles(const struct rope_table *t, int pos, float *cs)

@@ -24,15 +24,15 @@ enum rope_table_kind {
 };
 
 struct rope_table {
-    int n_half;     /* pairs of a head; 0: table not used */
-    float mscale;   /* multiplies cos and sin */
-    float *freq;    /* [n_half], inside struct rope's block */
+    int n_half;   /* pairs of a head; 0: table not used */
+    float mscale; /* multiplies cos and sin */
+    float *freq;  /* [n_half], inside struct rope's block */
 };
 
 struct rope {
     struct rope_table table[ROPE_TABLES];
-    int long_from;  /* position from which a row uses ROPE_LONG; 0: never */
-    float *block;   /* owned */
+    int long_from; /* position from which a row uses ROPE_LONG; 0: never */
+    float *block;  /* owned */
 };
 
 /* Pairs that rotate in a head; 0: the model has no rope. */
@@ -44,7 +44,8 @@ static inline int rope_pairs(const struct arch_desc *desc, const struct hparams 
 /* factors: [n_rot/2] divisors from the file (llama 3 as GGUF stores it), or NULL;
  * file_short, file_long: the same for longrope when not in hp. */
 MUST_CHECK err rope_init(struct rope *r, const struct arch_desc *desc, const struct hparams *hp,
-                         const float *factors, const float *file_short, const float *file_long, struct why *why);
+                         const float *factors, const float *file_short, const float *file_long,
+                         struct why *why);
 void rope_fini(struct rope *r); /* fine on a zeroed one */
 
 /* cs [n_half][2]: cos, sin of a position. */

@@ -71,8 +71,8 @@ static err check_params(const struct sample_params *p, const int32_t *prompt, in
         return why_set(why, ERR_INVAL, "repetition_penalty must be > 0, other penalties finite");
     for (int i = 0; i < p->n_bias; i++)
         if (p->bias[i].token < 0 || p->bias[i].token >= n_vocab || isnan(p->bias[i].bias))
-            return why_set(why, ERR_INVAL, "logit_bias: token %d, of a vocabulary of %d", (int)p->bias[i].token,
-                           n_vocab);
+            return why_set(why, ERR_INVAL, "logit_bias: token %d, of a vocabulary of %d",
+                           (int)p->bias[i].token, n_vocab);
     for (int i = 0; i < p->n_end; i++)
         if (p->end[i] < 0 || p->end[i] >= n_vocab)
             return why_set(why, ERR_INVAL, "end token %d, of a vocabulary of %d", (int)p->end[i], n_vocab);
@@ -93,7 +93,7 @@ static err seen_open(struct sampler *s, const int32_t *prompt, int n_prompt, int
         return why_set(why, ERR_NOMEM, "a table of %u seen tokens", size);
     s->mask = size - 1;
     for (uint32_t i = 0; i < size; i++)
-        s->seen[i] = (struct seen){ .token = -1 };
+        s->seen[i] = (struct seen){.token = -1};
     for (int i = 0; i < n_prompt; i++)
         seen_add(s, prompt[i], 0);
     return ERR_OK;
@@ -109,7 +109,7 @@ err sampler_open(const struct sample_params *params, const int32_t *prompt, int 
     s = malloc(sizeof *s + n_bias * sizeof(struct token_bias) + n_end * sizeof(int32_t));
     if (!s)
         FAIL(ERR_NOMEM, "a sampler of %zu biases", n_bias);
-    *s = (struct sampler){ .params = *params, .n_vocab = n_vocab, .last_pos = -1 };
+    *s = (struct sampler){.params = *params, .n_vocab = n_vocab, .last_pos = -1};
     struct token_bias *bias = (struct token_bias *)(s + 1);
     int32_t *end = (int32_t *)(bias + n_bias);
     if (n_bias)
@@ -149,7 +149,8 @@ void sampler_push(struct sampler *s, int32_t token, int32_t pos)
 bool sampler_is_argmax(const struct sampler *s)
 {
     const struct sample_params *p = &s->params;
-    return p->temperature == 0 && p->n_bias == 0 && !s->seen && (s->n_output >= p->min_tokens || p->n_end == 0);
+    return p->temperature == 0 && p->n_bias == 0 && !s->seen &&
+           (s->n_output >= p->min_tokens || p->n_end == 0);
 }
 
 /* ---- steps before the draw ---- */
@@ -243,7 +244,9 @@ static double mass_of(const float *e, int n, const struct cut *c)
  * reaches `limit`; at least one stays. */
 static void narrow(const float *e, int n, struct cut *c, bool by_mass, double limit, struct sample_scratch *s)
 {
-    static const struct { int shift, bits; } level[3] = { { 20, 12 }, { 8, 12 }, { 0, 8 } };
+    static const struct {
+        int shift, bits;
+    } level[3] = {{20, 12}, {8, 12}, {0, 8}};
     uint32_t prefix = 0;
     double before = 0; /* count or mass above the bucket in hand */
     for (int l = 0; l < 3; l++) {
@@ -285,7 +288,7 @@ static void narrow(const float *e, int n, struct cut *c, bool by_mass, double li
 static int32_t draw(const struct sampler *s, float *e, int32_t pos, struct sample_scratch *scratch)
 {
     const struct sample_params *p = &s->params;
-    struct cut c = { .at = 0, .ties = 0, .least = 0 };
+    struct cut c = {.at = 0, .ties = 0, .least = 0};
     float max = e[best(e, s->n_vocab)], scale = 1 / p->temperature;
     int32_t chosen = best(e, s->n_vocab);
     int ties = 0;

@@ -18,17 +18,20 @@
 #define SAMPLE_MAX_TOP 20
 
 struct sample_params {
-    float temperature; /* 0: greedy */
-    int top_k;         /* 0: off */
-    float top_p;       /* 1: off */
-    float min_p;       /* 0: off */
-    float repetition_penalty; /* 1: off; over prompt and output */
+    float temperature;                         /* 0: greedy */
+    int top_k;                                 /* 0: off */
+    float top_p;                               /* 1: off */
+    float min_p;                               /* 0: off */
+    float repetition_penalty;                  /* 1: off; over prompt and output */
     float presence_penalty, frequency_penalty; /* 0: off; over the output */
     uint64_t seed;
     uint32_t choice;
     int min_tokens;
     int n_bias;
-    const struct token_bias { int32_t token; float bias; } *bias; /* [n_bias] */
+    const struct token_bias {
+        int32_t token;
+        float bias;
+    } * bias; /* [n_bias] */
     int n_end;
     const int32_t *end; /* [n_end] tokens that end the text (masked until min_tokens) */
 };
@@ -41,10 +44,10 @@ struct token_logprob {
 /* What a row asked for. top is sorted, best first, ties by lower id. */
 struct row_result {
     uint32_t slot;
-    int32_t pos;    /* of the row: the token belongs to pos + 1 */
-    int32_t token;  /* sampled, or the row's target when scored */
+    int32_t pos;   /* of the row: the token belongs to pos + 1 */
+    int32_t token; /* sampled, or the row's target when scored */
     float logprob;
-    uint8_t flags;  /* ROW_SAMPLE / ROW_SCORE / ROW_DEAD, and: */
+    uint8_t flags; /* ROW_SAMPLE / ROW_SCORE / ROW_DEAD, and: */
     uint8_t n_top;
     int32_t argmax; /* of the model's own distribution */
     struct token_logprob top[SAMPLE_MAX_TOP];
@@ -57,8 +60,8 @@ struct sampler;
 /* prompt [n_prompt] is copied as far as penalties need it; params (with bias and
  * end) is copied. max_context bounds how many different tokens may ever be seen.
  * ERR_INVAL: a parameter or token is out of range. Close with sampler_close(). */
-MUST_CHECK err sampler_open(const struct sample_params *params, const int32_t *prompt, int n_prompt, int n_vocab,
-                            int max_context, struct sampler **out, struct why *why);
+MUST_CHECK err sampler_open(const struct sample_params *params, const int32_t *prompt, int n_prompt,
+                            int n_vocab, int max_context, struct sampler **out, struct why *why);
 void sampler_close(struct sampler *s); /* NULL is fine */
 
 /* A generated token passed at `pos`: part of the output from now on. A position

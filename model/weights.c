@@ -58,8 +58,8 @@ static err items_push(struct items *it, struct item x, struct why *why)
         it->cap = cap;
     }
     size_t group = x.kind == ITEM_VECTOR ? 0 : pack_group_bytes(x.fmt, x.k) * (size_t)pack_groups(x.n);
-    size_t bytes = x.kind == ITEM_VECTOR ? (size_t)x.n_stack * (size_t)x.k * sizeof(float)
-                                         : group * (size_t)x.n_stack;
+    size_t bytes =
+        x.kind == ITEM_VECTOR ? (size_t)x.n_stack * (size_t)x.k * sizeof(float) : group * (size_t)x.n_stack;
     x.bytes = (bytes + 63) & ~(size_t)63;
     it->at[it->n++] = x;
     return ERR_OK;
@@ -71,8 +71,8 @@ static err push_kv_b(struct items *it, const struct tensor_view *t, int layer, c
                      struct weight *set, struct why *why)
 {
     err e;
-    struct item x = { .role = W_KV_B, .layer = layer, .src_fmt = t->fmt, .row_bytes = t->row_bytes,
-                      .n_stack = hp->n_head };
+    struct item x = {
+        .role = W_KV_B, .layer = layer, .src_fmt = t->fmt, .row_bytes = t->row_bytes, .n_stack = hp->n_head};
     x.src_stack_bytes = (size_t)(hp->qk_nope + hp->head_dim_v) * t->row_bytes;
 
     struct item keys = x, values = x;
@@ -98,8 +98,14 @@ out:
 static err push_tensor(struct items *it, const struct tensor_view *t, enum weight_role role, int layer,
                        const struct hparams *hp, struct weight *set, struct why *why)
 {
-    struct item x = { .to = &set[role], .role = role, .layer = layer, .src_fmt = t->fmt, .fmt = t->fmt,
-                      .row_bytes = t->row_bytes, .n = 1, .n_stack = 1 };
+    struct item x = {.to = &set[role],
+                     .role = role,
+                     .layer = layer,
+                     .src_fmt = t->fmt,
+                     .fmt = t->fmt,
+                     .row_bytes = t->row_bytes,
+                     .n = 1,
+                     .n_stack = 1};
     int64_t outer = 1;
 
     for (int d = 0; d < t->n_dims; d++)
@@ -135,9 +141,16 @@ static err push_tensor(struct items *it, const struct tensor_view *t, enum weigh
 static bool role_wanted(enum weight_role role, struct weight_range r)
 {
     switch (role) {
-    case W_EMBD: case W_EMBD_NORM: case W_EMBD_NORM_B: case W_POS_EMBD: case W_TYPE_EMBD:
+    case W_EMBD:
+    case W_EMBD_NORM:
+    case W_EMBD_NORM_B:
+    case W_POS_EMBD:
+    case W_TYPE_EMBD:
         return r.embed;
-    case W_HEAD: case W_HEAD_B: case W_HEAD_NORM: case W_HEAD_NORM_B:
+    case W_HEAD:
+    case W_HEAD_B:
+    case W_HEAD_NORM:
+    case W_HEAD_NORM_B:
         return r.head;
     default:
         return true;
@@ -238,8 +251,8 @@ static void fill_unit(const struct fill *f, int unit, float *tmp)
     size_t group = pack_group_bytes(x->fmt, x->k);
     int groups = pack_groups(x->n), stack = unit / groups, g = unit % groups;
     if (x->kind == ITEM_TRANSPOSE) {
-        fill_transposed(x, f->to + (size_t)unit * group * (size_t)groups, f->src + (size_t)unit * x->src_stack_bytes,
-                        tmp);
+        fill_transposed(x, f->to + (size_t)unit * group * (size_t)groups,
+                        f->src + (size_t)unit * x->src_stack_bytes, tmp);
         return;
     }
     const char *src = f->src + x->src_first + (size_t)stack * x->src_stack_bytes;
@@ -268,14 +281,14 @@ static void fill_task(void *ctx, int first, int last, int worker)
 static void bind_item(const struct item *x, const char *block)
 {
     struct weight *w = x->to;
-    *w = (struct weight){ .n_stack = x->n_stack };
+    *w = (struct weight){.n_stack = x->n_stack};
     if (x->kind == ITEM_VECTOR) {
         w->v = block ? (const float *)(block + x->offset) : NULL;
         w->n = (int64_t)x->n_stack * x->k;
         return;
     }
     w->n = x->n;
-    w->w = (struct packed){ .fmt = x->fmt, .n = x->n, .k = x->k };
+    w->w = (struct packed){.fmt = x->fmt, .n = x->n, .k = x->k};
     w->w.data = block ? block + x->offset : NULL;
     w->w.group_bytes = pack_group_bytes(x->fmt, x->k);
     w->stack_bytes = w->w.group_bytes * (size_t)pack_groups(x->n);
@@ -284,8 +297,8 @@ static void bind_item(const struct item *x, const char *block)
 static err fill_items(struct weights *w, struct pool *pool, struct why *why)
 {
     err e;
-    struct tensor_view view = { .data = NULL };
-    struct fill f = { .scratch = NULL };
+    struct tensor_view view = {.data = NULL};
+    struct fill f = {.scratch = NULL};
     for (int i = 0; i < w->items.n; i++)
         if (item_scratch(&w->items.at[i]) > f.scratch_each)
             f.scratch_each = item_scratch(&w->items.at[i]);
@@ -345,7 +358,7 @@ err weights_load(struct weights *w, struct pool *pool, struct why *why)
     err e;
     uint64_t have = cpu_available_bytes();
     assert(!w->block);
-    if (w->bytes > have || !(w->block = mem_alloc(w->bytes + 64, 1)))
+    if (w->bytes > have || !(w->block = mem_alloc_raw(w->bytes + 64, 1)))
         FAIL(ERR_NOMEM, "the weights of layers %d to %d need %.1f MiB and %.1f MiB are free", w->range.first,
              w->range.last, (double)w->bytes / 0x1p20, (double)have / 0x1p20);
     TRY(fill_items(w, pool, why));

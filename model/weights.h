@@ -33,7 +33,7 @@ struct weight_range {
 
 /* A stack of n_stack equal matrices (experts, heads; usually 1), or a vector. */
 struct weight {
-    struct packed w;    /* matrix 0 of the stack; k == 0 for a vector */
+    struct packed w; /* matrix 0 of the stack; k == 0 for a vector */
     int n_stack;
     size_t stack_bytes; /* from one matrix of the stack to the next */
     const float *v;     /* [n]; NULL for a matrix */

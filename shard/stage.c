@@ -26,7 +26,7 @@ struct stage {
     struct kv kv;
     struct forward f;
     struct head head;
-    char *block; /* buffers of f and head */
+    char *block;            /* buffers of f and head */
     struct sampler **slots; /* [max_slots] */
 };
 
@@ -46,7 +46,7 @@ static err check_limits(const struct source *src, struct stage_range r, const st
 
 static struct weight_range weights_of(struct stage_range r)
 {
-    return (struct weight_range){ .first = r.first, .last = r.last, .embed = r.embed, .head = r.head };
+    return (struct weight_range){.first = r.first, .last = r.last, .embed = r.embed, .head = r.head};
 }
 
 /* Everything but memory: shapes, tables, and what to carve. */
@@ -56,10 +56,17 @@ static err stage_shape(struct stage *s, const struct source *src, struct pool *p
     s->desc = source_arch(src);
     s->hp = source_hparams(src);
     TRY(weights_open(src, weights_of(s->range), &s->weights, why));
-    TRY(kv_shape(s->desc, s->hp, s->range.last - s->range.first, s->lim.n_pages, s->lim.kv_type, &s->kv, why));
-    s->f = (struct forward){ .desc = s->desc, .hp = s->hp, .weights = s->weights, .k = &s->k, .pool = pool,
-                             .kv = &s->kv, .first = s->range.first, .last = s->range.last,
-                             .max_rows = s->lim.max_rows };
+    TRY(kv_shape(s->desc, s->hp, s->range.last - s->range.first, s->lim.n_pages, s->lim.kv_type, &s->kv,
+                 why));
+    s->f = (struct forward){.desc = s->desc,
+                            .hp = s->hp,
+                            .weights = s->weights,
+                            .k = &s->k,
+                            .pool = pool,
+                            .kv = &s->kv,
+                            .first = s->range.first,
+                            .last = s->range.last,
+                            .max_rows = s->lim.max_rows};
     TRY(forward_init(&s->f, why));
     if (s->range.head)
         TRY(head_init(&s->head, &s->f, why));
@@ -79,7 +86,7 @@ err stage_measure(const struct source *src, struct stage_range range, const stru
                   const struct kernels *k, int threads, struct stage_bytes *out, struct why *why)
 {
     err e;
-    struct carve c = { .base = NULL };
+    struct carve c = {.base = NULL};
     struct stage *s = calloc(1, sizeof *s);
     if (!s)
         FAIL(ERR_NOMEM, "a stage");
@@ -89,7 +96,8 @@ err stage_measure(const struct source *src, struct stage_range range, const stru
     s->k = *k;
     TRY(stage_shape(s, src, NULL, why));
     stage_carve(s, &c, threads);
-    *out = (struct stage_bytes){ .weights = weights_bytes(s->weights), .kv = kv_bytes(&s->kv), .scratch = c.used };
+    *out =
+        (struct stage_bytes){.weights = weights_bytes(s->weights), .kv = kv_bytes(&s->kv), .scratch = c.used};
 out:
     stage_close(s);
     return e;
@@ -99,7 +107,7 @@ err stage_open(const struct source *src, struct stage_range range, const struct 
                const struct kernels *k, struct pool *pool, struct stage **out, struct why *why)
 {
     err e;
-    struct carve measure = { .base = NULL }, carve;
+    struct carve measure = {.base = NULL}, carve;
     struct stage *s = calloc(1, sizeof *s);
     if (!s)
         FAIL(ERR_NOMEM, "a stage");
@@ -117,7 +125,7 @@ err stage_open(const struct source *src, struct stage_range range, const struct 
     s->block = mem_alloc(measure.used + 64, 1);
     if (!s->block)
         FAIL(ERR_NOMEM, "buffers for %d rows need %.1f MiB", lim->max_rows, (double)measure.used / 0x1p20);
-    carve = (struct carve){ .base = s->block };
+    carve = (struct carve){.base = s->block};
     stage_carve(s, &carve, pool_threads(pool));
     assert(carve.used == measure.used);
     *out = s;
@@ -149,7 +157,8 @@ static err check_seqs(const struct stage *s, const struct batch *b, struct why *
         const struct batch_seq *q = &b->seqs[i];
         for (uint32_t p = 0; p < q->n_pages; p++)
             if (q->pages[p] >= s->lim.n_pages)
-                return why_set(why, ERR_INVAL, "step %u: page %u of %u", b->step, q->pages[p], s->lim.n_pages);
+                return why_set(why, ERR_INVAL, "step %u: page %u of %u", b->step, q->pages[p],
+                               s->lim.n_pages);
         if (s->range.head && q->slot >= (uint32_t)s->lim.max_slots)
             return why_set(why, ERR_INVAL, "step %u: slot %u of %d", b->step, q->slot, s->lim.max_slots);
     }
@@ -177,7 +186,8 @@ static err check_row(const struct stage *s, const struct batch *b, int i, struct
         !(r->flags & ROW_SAMPLE))
         return why_set(why, ERR_INVAL, "step %u row %d: target %d of %d", b->step, i, r->target, vocab);
     if (s->range.head && (r->flags & ROW_SAMPLE) && !s->slots[b->seqs[r->seq].slot])
-        return why_set(why, ERR_INVAL, "step %u row %d: slot %u is not open", b->step, i, b->seqs[r->seq].slot);
+        return why_set(why, ERR_INVAL, "step %u row %d: slot %u is not open", b->step, i,
+                       b->seqs[r->seq].slot);
     if (r->n_top > SAMPLE_MAX_TOP)
         return why_set(why, ERR_INVAL, "step %u row %d: %u alternatives; at most %d", b->step, i, r->n_top,
                        SAMPLE_MAX_TOP);
@@ -207,8 +217,8 @@ static void push_generated(struct stage *s, const struct batch *b)
     }
 }
 
-err stage_step(struct stage *s, const struct batch *b, const float *x_in, float *x_out, struct row_result *results,
-               int *n_results, struct why *why)
+err stage_step(struct stage *s, const struct batch *b, const float *x_in, float *x_out,
+               struct row_result *results, int *n_results, struct why *why)
 {
     struct forward *f = &s->f;
     size_t row = (size_t)s->hp->n_embd;

@@ -43,9 +43,8 @@ MUST_CHECK err stage_measure(const struct source *src, struct stage_range range,
  *
  * ERR_SHAPE  a tensor is missing or has other dimensions than the family's table
  * ERR_NOMEM  `why` says how much is needed and how much there is */
-MUST_CHECK err stage_open(const struct source *src, struct stage_range range,
-                          const struct stage_limits *lim, const struct kernels *k, struct pool *pool,
-                          struct stage **out, struct why *why);
+MUST_CHECK err stage_open(const struct source *src, struct stage_range range, const struct stage_limits *lim,
+                          const struct kernels *k, struct pool *pool, struct stage **out, struct why *why);
 void stage_close(struct stage *s); /* NULL is fine */
 
 /* Runs one micro-batch through the stage.

@@ -22,14 +22,14 @@ static void check(err e, const struct why *why)
 static struct stage_range range_of(const struct chain *c, int i)
 {
     int n = c->o.stages, layers = c->hp->n_layer;
-    return (struct stage_range){ .first = layers * i / n, .last = layers * (i + 1) / n, .embed = i == 0,
-                                 .head = i == n - 1 };
+    return (struct stage_range){
+        .first = layers * i / n, .last = layers * (i + 1) / n, .embed = i == 0, .head = i == n - 1};
 }
 
 void chain_open(struct chain *c, const char *path, const struct chain_options *o)
 {
-    struct why why = { "" };
-    *c = (struct chain){ .o = *o };
+    struct why why = {""};
+    *c = (struct chain){.o = *o};
     c->o.stages = o->stages ? o->stages : 1;
     c->o.threads = o->threads ? o->threads : 1;
     c->o.max_rows = o->max_rows ? o->max_rows : 64;
@@ -38,8 +38,11 @@ void chain_open(struct chain *c, const char *path, const struct chain_options *o
     kernels_init(&c->k, c->o.isa, c->o.precision);
     check(pool_open(c->o.threads, &c->pool, &why), &why);
 
-    struct stage_limits lim = { .max_rows = c->o.max_rows, .max_slots = CHAIN_SEQS, .max_context = CHAIN_CONTEXT,
-                                .n_pages = CHAIN_SEQS * CHAIN_CONTEXT / KV_PAGE, .kv_type = c->o.kv_type };
+    struct stage_limits lim = {.max_rows = c->o.max_rows,
+                               .max_slots = CHAIN_SEQS,
+                               .max_context = CHAIN_CONTEXT,
+                               .n_pages = CHAIN_SEQS * CHAIN_CONTEXT / KV_PAGE,
+                               .kv_type = c->o.kv_type};
     for (int i = 0; i < c->o.stages; i++) {
         struct stage_bytes measured;
         check(stage_measure(c->src, range_of(c, i), &lim, &c->k, c->o.threads, &measured, &why), &why);
@@ -70,27 +73,34 @@ void chain_close(struct chain *c)
 
 void chain_slot(struct chain *c, int seq, const struct sample_params *params)
 {
-    struct sample_params greedy = { .top_p = 1, .repetition_penalty = 1 };
-    struct why why = { "" };
-    check(stage_slot_open(c->stages[c->o.stages - 1], (uint32_t)seq, params ? params : &greedy, NULL, 0, &why), &why);
+    struct sample_params greedy = {.top_p = 1, .repetition_penalty = 1};
+    struct why why = {""};
+    check(
+        stage_slot_open(c->stages[c->o.stages - 1], (uint32_t)seq, params ? params : &greedy, NULL, 0, &why),
+        &why);
 }
 
 int chain_row(struct chain *c, int seq, int32_t token, int pos, unsigned flags, int32_t target)
 {
     assert_true(c->n_rows < c->o.max_rows && pos < CHAIN_CONTEXT);
-    c->rows[c->n_rows] = (struct batch_row){ .token = token, .pos = pos, .target = target, .seq = (uint16_t)seq,
-                                             .flags = (uint8_t)flags };
+    c->rows[c->n_rows] = (struct batch_row){
+        .token = token, .pos = pos, .target = target, .seq = (uint16_t)seq, .flags = (uint8_t)flags};
     c->n_gen += (flags & ROW_GENERATED) != 0;
     return c->n_rows++;
 }
 
 void chain_run(struct chain *c)
 {
-    struct why why = { "" };
+    struct why why = {""};
     for (int s = 0; s < CHAIN_SEQS; s++)
-        c->seqs[s] = (struct batch_seq){ .slot = (uint32_t)s, .n_pages = CHAIN_CONTEXT / KV_PAGE, .pages = c->pages[s] };
-    struct batch b = { .step = c->step++, .n_rows = c->n_rows, .n_gen = c->n_gen, .n_seqs = CHAIN_SEQS,
-                       .rows = c->rows, .seqs = c->seqs };
+        c->seqs[s] =
+            (struct batch_seq){.slot = (uint32_t)s, .n_pages = CHAIN_CONTEXT / KV_PAGE, .pages = c->pages[s]};
+    struct batch b = {.step = c->step++,
+                      .n_rows = c->n_rows,
+                      .n_gen = c->n_gen,
+                      .n_seqs = CHAIN_SEQS,
+                      .rows = c->rows,
+                      .seqs = c->seqs};
     c->last = b;
     for (int i = 0; i < c->o.stages; i++) {
         bool head = i == c->o.stages - 1;
@@ -106,9 +116,10 @@ void chain_logits(struct chain *c, int row, float *out)
     stage_logits(c->stages[c->o.stages - 1], row, out);
 }
 
-int32_t chain_prompt(struct chain *c, int seq, const int32_t *ids, int n, int chunk, float *logprobs, float *logprob)
+int32_t chain_prompt(struct chain *c, int seq, const int32_t *ids, int n, int chunk, float *logprobs,
+                     float *logprob)
 {
-    struct row_result last = { .token = -1 };
+    struct row_result last = {.token = -1};
     if (chunk <= 0 || chunk > c->o.max_rows)
         chunk = c->o.max_rows;
     for (int at = 0; at < n; at += chunk) {

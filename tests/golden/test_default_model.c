@@ -38,7 +38,8 @@ static void run_case(struct chain *c, const json_t *value, struct totals *t)
 {
     int32_t ids[MAX_IDS], greedy[MAX_IDS];
     float logprobs[MAX_IDS];
-    int n = ids_of(json_object_get(value, "ids"), ids), n_greedy = ids_of(json_object_get(value, "greedy"), greedy);
+    int n = ids_of(json_object_get(value, "ids"), ids),
+        n_greedy = ids_of(json_object_get(value, "greedy"), greedy);
     const json_t *want = json_object_get(value, "prompt_logprobs"), *gap = json_object_get(value, "gap");
 
     chain_slot(c, 0, NULL);
@@ -59,15 +60,14 @@ static void run_case(struct chain *c, const json_t *value, struct totals *t)
 static struct totals run_all(enum precision precision, enum kv_type kv)
 {
     struct chain c;
-    struct chain_options o = { .stages = 3, .threads = 2, .max_rows = 256, .isa = cpu_isa(), .precision = precision,
-                               .kv_type = kv };
-    struct totals t = { 0 };
+    struct chain_options o = {
+        .stages = 3, .threads = 2, .max_rows = 256, .isa = cpu_isa(), .precision = precision, .kv_type = kv};
+    struct totals t = {0};
     const char *name;
     json_t *value, *root = json_load_file(path_of("%s/golden/gemma-3-270m.json", golden_dir()).text, 0, NULL);
     assert_non_null(root);
     chain_open(&c, golden_model(), &o);
-    json_object_foreach(json_object_get(root, "cases"), name, value)
-        run_case(&c, value, &t);
+    json_object_foreach(json_object_get(root, "cases"), name, value) run_case(&c, value, &t);
     chain_close(&c);
     json_decref(root);
     print_message("  %s: mean |difference| %.5f, most %.5f over %d; greedy %d of %d differ\n",
@@ -97,6 +97,7 @@ static void fast_is_close(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(exact_equals_transformers), cmocka_unit_test(fast_is_close) };
+    const struct CMUnitTest tests[] = {cmocka_unit_test(exact_equals_transformers),
+                                       cmocka_unit_test(fast_is_close)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

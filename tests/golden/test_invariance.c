@@ -20,10 +20,10 @@
 enum { PROMPT = 83, GENERATED = 24, OTHERS = 7, MAX_EMBD = 4096 };
 
 struct trace {
-    float prompt[PROMPT];       /* log-probabilities */
+    float prompt[PROMPT]; /* log-probabilities */
     int32_t token[GENERATED];
     float logprob[GENERATED];
-    float hidden[MAX_EMBD];     /* of the last generated row */
+    float hidden[MAX_EMBD]; /* of the last generated row */
 };
 
 static void make_prompt(const struct chain *c, int seed, int32_t *ids, int n)
@@ -59,7 +59,7 @@ static void run_alone(struct chain *c, int chunk, struct trace *t)
 static void run_in_company(struct chain *c, struct trace *t)
 {
     int32_t ids[OTHERS + 1][PROMPT], token[OTHERS + 1];
-    int done[OTHERS + 1] = { 0 }, made[OTHERS + 1] = { 0 }, me = 3, row_of_me = 0;
+    int done[OTHERS + 1] = {0}, made[OTHERS + 1] = {0}, me = 3, row_of_me = 0;
     memset(t, 0, sizeof *t);
     for (int s = 0; s <= OTHERS; s++) {
         make_prompt(c, s == me ? 1 : 50 + s, ids[s], PROMPT);
@@ -126,18 +126,23 @@ static void same(const struct trace *a, const struct trace *b, const char *what)
         g++;
     while (h < MAX_EMBD && memcmp(&a->hidden[h], &b->hidden[h], 4) == 0)
         h++;
-    fail_msg("%s: first difference at prompt %d of %d, generated %d of %d, hidden %d", what, p, PROMPT, g, GENERATED,
-             h);
+    fail_msg("%s: first difference at prompt %d of %d, generated %d of %d, hidden %d", what, p, PROMPT, g,
+             GENERATED, h);
 }
 
 /* thorough: every number of stages and threads; else a few of them. */
-static void check_model(const char *path, enum precision precision, enum kv_type kv, unsigned isa, bool thorough)
+static void check_model(const char *path, enum precision precision, enum kv_type kv, unsigned isa,
+                        bool thorough)
 {
     struct trace want, got;
     for (int stages = 1; stages <= 4; stages++)
         for (int threads = 1; threads <= 3; threads++) {
-            struct chain_options o = { .stages = stages, .threads = threads, .max_rows = 128, .isa = isa,
-                                       .precision = precision, .kv_type = kv };
+            struct chain_options o = {.stages = stages,
+                                      .threads = threads,
+                                      .max_rows = 128,
+                                      .isa = isa,
+                                      .precision = precision,
+                                      .kv_type = kv};
             struct path what = path_of("%s, %s, kv %s, %s, %d stages, %d threads", path,
                                        precision == PREC_EXACT ? "exact" : "fast", kv_type_name(kv),
                                        cpu_isa_name(isa), stages, threads);
@@ -152,7 +157,7 @@ static void check_model(const char *path, enum precision precision, enum kv_type
             run_in_company(&c, &got);
             same(&want, &got, path_of("%s, in company", what.text).text);
             if (threads != 2 || !thorough) {
-                static const int chunks[] = { 1, 7, 32, 50 };
+                static const int chunks[] = {1, 7, 32, 50};
                 for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
                     run_alone(&c, chunks[i], &got);
                     same(&want, &got, path_of("%s, chunks of %d", what.text, chunks[i]).text);
@@ -167,13 +172,13 @@ static void check_model(const char *path, enum precision precision, enum kv_type
 static const struct {
     enum precision precision;
     enum kv_type kv;
-} modes[] = { { PREC_EXACT, KV_F32 }, { PREC_FAST, KV_F16 }, { PREC_EXACT, KV_F16 }, { PREC_FAST, KV_F32 } };
+} modes[] = {{PREC_EXACT, KV_F32}, {PREC_FAST, KV_F16}, {PREC_EXACT, KV_F16}, {PREC_FAST, KV_F32}};
 
 /* A family each of: rope scaling, windows and two bases, experts, latent attention,
  * parallel blocks, ALiBi; formats of 32 and of 256. Those not supported are passed over. */
 static const char *const models[] = {
-    "llama31-gqa.bf16", "gemma3.f16", "mixtral.MXFP4_MOE", "llama-kq.Q4_K_M", "llama2-mha.Q4_0",
-    "deepseek_v2.f16", "falcon-7b-style.f16", "mpt.f16", "gpt_oss-mxfp4.mxfp4", "phi3.f16",
+    "llama31-gqa.bf16", "gemma3.f16",          "mixtral.MXFP4_MOE", "llama-kq.Q4_K_M",     "llama2-mha.Q4_0",
+    "deepseek_v2.f16",  "falcon-7b-style.f16", "mpt.f16",           "gpt_oss-mxfp4.mxfp4", "phi3.f16",
 };
 
 static void check_modes(const struct path *of, bool thorough)
@@ -217,7 +222,7 @@ static void bits_do_not_depend_on_company(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(bits_do_not_depend_on_company_tiny),
-                                        cmocka_unit_test(bits_do_not_depend_on_company) };
+    const struct CMUnitTest tests[] = {cmocka_unit_test(bits_do_not_depend_on_company_tiny),
+                                       cmocka_unit_test(bits_do_not_depend_on_company)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

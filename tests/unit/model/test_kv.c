@@ -8,9 +8,11 @@
 
 #include "model/kv.h"
 
-static const struct hparams heads = { .n_layer = 3, .n_head = 4, .n_head_kv = 2, .head_dim_k = 24, .head_dim_v = 16 };
-static const struct hparams compressed = { .n_layer = 3, .n_head = 4, .n_head_kv = 4, .kv_lora = 64, .qk_rope = 16 };
-static const struct arch_desc plain_family, latent_family = { .attn = { .latent = true } };
+static const struct hparams heads = {
+    .n_layer = 3, .n_head = 4, .n_head_kv = 2, .head_dim_k = 24, .head_dim_v = 16};
+static const struct hparams compressed = {
+    .n_layer = 3, .n_head = 4, .n_head_kv = 4, .kv_lora = 64, .qk_rope = 16};
+static const struct arch_desc plain_family, latent_family = {.attn = {.latent = true}};
 
 static void pages_hold_every_position_apart(void **state)
 {
@@ -39,7 +41,8 @@ static void pages_hold_every_position_apart(void **state)
                             continue;
                         }
                         assert_memory_equal(at + (size_t)(pos % KV_PAGE) * kv.k_stride, in_k, sizeof in_k);
-                        assert_memory_equal(at + kv.v_in_head + (size_t)(pos % KV_PAGE) * kv.v_stride, in_v, sizeof in_v);
+                        assert_memory_equal(at + kv.v_in_head + (size_t)(pos % KV_PAGE) * kv.v_stride, in_v,
+                                            sizeof in_v);
                     }
     kv_fini(&kv);
 }

@@ -17,14 +17,15 @@ static struct weight weight_make(float *src, char *packed, int seed)
     for (int i = 0; i < N * K; i++)
         src[i] = (float)((i * 31 + seed * 17) % 23 - 11) / 8;
     pack_rows(FMT_F32, packed, src, K * sizeof(float), N, K, 0, pack_groups(N));
-    struct weight w = { .w = { .fmt = FMT_F32, .n = N, .k = K, .data = packed }, .n_stack = 1, .n = N };
+    struct weight w = {.w = {.fmt = FMT_F32, .n = N, .k = K, .data = packed}, .n_stack = 1, .n = N};
     w.w.group_bytes = pack_group_bytes(FMT_F32, K);
     return w;
 }
 
 /* A kernel of fixed panel shape whose results depend on where a row stands in the
  * panel, as a blocked GEMM's may: row i of a panel comes out i too great. */
-static void panel_mul(float *y, size_t ldy, const struct packed *w, const void *a, int m, int g0, int g1, void *scratch)
+static void panel_mul(float *y, size_t ldy, const struct packed *w, const void *a, int m, int g0, int g1,
+                      void *scratch)
 {
     float row[K];
     (void)scratch;
@@ -56,7 +57,7 @@ struct setup {
 static void setup_open(struct setup *s, bool panels)
 {
     struct why why;
-    struct carve c = { .base = NULL };
+    struct carve c = {.base = NULL};
     memset(s, 0, sizeof *s);
     kernels_init(&s->k, ISA_REF, PREC_EXACT);
     if (panels) {
@@ -66,7 +67,7 @@ static void setup_open(struct setup *s, bool panels)
     assert_int_equal(pool_open(3, &s->pool, &why), ERR_OK);
     s->packed = mem_alloc(pack_group_bytes(FMT_F32, K), (size_t)pack_groups(N));
     s->w = weight_make(s->src, s->packed, 1);
-    s->mm = (struct matmul){ .k = &s->k, .pool = s->pool, .max_products = PRODUCTS };
+    s->mm = (struct matmul){.k = &s->k, .pool = s->pool, .max_products = PRODUCTS};
     matmul_scratch(&s->k, &s->w, &s->mm.scratch_bytes);
     for (int pass = 0; pass < 2; pass++) {
         c.used = 0;
@@ -78,11 +79,12 @@ static void setup_open(struct setup *s, bool panels)
     }
     acts_begin(&s->in, K);
     for (int i = 0; i < ROWS; i++) {
-        s->place[i] = (struct row_place){ .pos = i < 2 ? 40 + i : 4 + i, .seq = i < 2 ? 9 : (uint32_t)(i >= 8) };
+        s->place[i] =
+            (struct row_place){.pos = i < 2 ? 40 + i : 4 + i, .seq = i < 2 ? 9 : (uint32_t)(i >= 8)};
         for (int c2 = 0; c2 < K; c2++)
             acts_row(&s->in, i)[c2] = (float)((i * 13 + c2 * 7) % 19 - 9) / 16;
     }
-    s->rows = (struct rows){ .n = ROWS, .n_gen = 2, .place = s->place };
+    s->rows = (struct rows){.n = ROWS, .n_gen = 2, .place = s->place};
 }
 
 static void setup_close(struct setup *s)
@@ -109,9 +111,10 @@ static void several_products_share_rows(void **state)
     setup_open(&s, false);
     for (int i = 0; i < N; i++)
         bias[i] = (float)i;
-    struct weight b = { .v = bias, .n = N };
-    struct product p[3] = { product_of(&s.rows, &s.w, NULL, y[0][0], 64), product_of(&s.rows, &s.w, &b, y[1][0], 64),
-                            { .w = s.w.w, .y = y[2][0], .ldy = 64, .row0 = 1, .n_gen = 1, .n_prompt = 3 } };
+    struct weight b = {.v = bias, .n = N};
+    struct product p[3] = {product_of(&s.rows, &s.w, NULL, y[0][0], 64),
+                           product_of(&s.rows, &s.w, &b, y[1][0], 64),
+                           {.w = s.w.w, .y = y[2][0], .ldy = 64, .row0 = 1, .n_gen = 1, .n_prompt = 3}};
     matmul_run(&s.mm, &s.rows, &s.in, p, 3);
     for (int i = 0; i < ROWS; i++)
         for (int r = 0; r < N; r++) {

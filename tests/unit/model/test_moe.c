@@ -10,7 +10,7 @@
 
 static struct hparams eight(int used)
 {
-    return (struct hparams){ .n_expert = 8, .n_expert_used = used, .moe_weight_scale = 1 };
+    return (struct hparams){.n_expert = 8, .n_expert_used = used, .moe_weight_scale = 1};
 }
 
 static void near(float a, double b)
@@ -20,7 +20,7 @@ static void near(float a, double b)
 
 static void softmax_over_all_or_over_the_chosen(void **state)
 {
-    const float logits[8] = { 0, 3, 0, 0, 2, 0, 0, 0 };
+    const float logits[8] = {0, 3, 0, 0, 2, 0, 0, 0};
     float scores[8], weight[2];
     int expert[2];
     struct hparams hp = eight(2);
@@ -53,7 +53,7 @@ static void softmax_over_all_or_over_the_chosen(void **state)
 
 static void experts_come_out_ascending_and_ties_go_to_the_lower(void **state)
 {
-    float scores[8] = { 1, 5, 1, 9, 1, 1, 7, 1 }, weight[4];
+    float scores[8] = {1, 5, 1, 9, 1, 1, 7, 1}, weight[4];
     int expert[4];
     struct hparams hp = eight(4);
     (void)state;
@@ -68,8 +68,8 @@ static void experts_come_out_ascending_and_ties_go_to_the_lower(void **state)
 
 static void a_bias_chooses_but_does_not_weigh(void **state)
 {
-    float scores[8] = { 2, 1, 0, 0, 0, 0, 0, 0 }, weight[1];
-    const float bias[8] = { 0, 0, 0, 0, 0, 3, 0, 0 };
+    float scores[8] = {2, 1, 0, 0, 0, 0, 0, 0}, weight[1];
+    const float bias[8] = {0, 0, 0, 0, 0, 3, 0, 0};
     int expert[1];
     struct hparams hp = eight(1);
     (void)state;
@@ -81,7 +81,7 @@ static void a_bias_chooses_but_does_not_weigh(void **state)
 
 static void groups_are_scored_by_their_best_or_their_two_best(void **state)
 {
-    const float logits[8] = { 5, -9, /**/ 3, 3, /**/ 0, 0, /**/ -1, -1 };
+    const float logits[8] = {5, -9, /**/ 3, 3, /**/ 0, 0, /**/ -1, -1};
     float scores[8], weight[2];
     int expert[2];
     struct hparams hp = eight(2);

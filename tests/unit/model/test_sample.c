@@ -15,7 +15,7 @@ enum { VOCAB = 50 };
 
 static struct sample_params plain(float temperature)
 {
-    return (struct sample_params){ .temperature = temperature, .top_p = 1, .repetition_penalty = 1, .seed = 7 };
+    return (struct sample_params){.temperature = temperature, .top_p = 1, .repetition_penalty = 1, .seed = 7};
 }
 
 static struct sampler *opened(struct sample_params p, const int32_t *prompt, int n)
@@ -45,7 +45,7 @@ static void some_logits(float *x)
 static void check_distribution(const struct sampler *s, const float *logits, const double *p)
 {
     enum { DRAWS = 40000 };
-    int count[VOCAB] = { 0 };
+    int count[VOCAB] = {0};
     double chi = 0;
     for (int i = 0; i < DRAWS; i++)
         count[draw_at(s, logits, i)]++;
@@ -70,7 +70,7 @@ static void softmax_of(const float *x, double temperature, double *p)
 /* Keeps the k most likely, lowest id first among equals, and renormalises. */
 static void keep_most_likely(double *p, int k)
 {
-    bool keep[VOCAB] = { false };
+    bool keep[VOCAB] = {false};
     double sum = 0;
     for (int n = 0; n < k; n++) {
         int best = -1;
@@ -169,8 +169,8 @@ static void min_p_is_relative_to_the_best(void **state)
 
 static void equal_logits_are_cut_by_id(void **state)
 {
-    float x[VOCAB] = { 0 };
-    double p[VOCAB] = { 0 };
+    float x[VOCAB] = {0};
+    double p[VOCAB] = {0};
     struct sample_params a = plain(1), b = plain(1);
     (void)state;
     a.top_k = 3;
@@ -186,7 +186,7 @@ static void equal_logits_are_cut_by_id(void **state)
 
 static void greedy_takes_the_lowest_id_and_never_a_nan(void **state)
 {
-    float x[VOCAB] = { 0 };
+    float x[VOCAB] = {0};
     struct sampler *s = opened(plain(0), NULL, 0);
     (void)state;
     assert_true(sampler_is_argmax(s));
@@ -221,9 +221,9 @@ static void a_position_always_draws_the_same(void **state)
 
 static void penalties_and_biases(void **state)
 {
-    static const struct token_bias bias[] = { { 4, -5 }, { 6, 2.5f } };
-    static const int32_t prompt[] = { 1, 1, 2 };
-    float x[VOCAB] = { 0 };
+    static const struct token_bias bias[] = {{4, -5}, {6, 2.5f}};
+    static const int32_t prompt[] = {1, 1, 2};
+    float x[VOCAB] = {0};
     struct sample_params p = plain(0);
     (void)state;
     x[1] = 3;
@@ -262,7 +262,7 @@ static void penalties_and_biases(void **state)
 
 static void negative_logits_are_penalised_downwards(void **state)
 {
-    static const int32_t prompt[] = { 5 };
+    static const int32_t prompt[] = {5};
     float x[VOCAB];
     struct sample_params p = plain(0);
     (void)state;
@@ -278,8 +278,8 @@ static void negative_logits_are_penalised_downwards(void **state)
 
 static void end_tokens_wait_for_min_tokens(void **state)
 {
-    static const int32_t end[] = { 8 };
-    float x[VOCAB] = { 0 };
+    static const int32_t end[] = {8};
+    float x[VOCAB] = {0};
     struct sample_params p = plain(0);
     (void)state;
     x[8] = 9;
@@ -300,8 +300,8 @@ static void end_tokens_wait_for_min_tokens(void **state)
 
 static void bad_parameters_are_refused(void **state)
 {
-    static const struct token_bias bias[] = { { VOCAB, 1 } };
-    static const int32_t prompt[] = { -1 };
+    static const struct token_bias bias[] = {{VOCAB, 1}};
+    static const int32_t prompt[] = {-1};
     struct sample_params bad[6];
     struct sampler *s = NULL;
     struct why why;
@@ -325,9 +325,9 @@ static void bad_parameters_are_refused(void **state)
 /* Known answers of the generator's authors, so that journaled seeds keep their meaning. */
 static void philox_known_answers(void **state)
 {
-    static const uint32_t zero[4] = { 0 }, ones[4] = { ~0u, ~0u, ~0u, ~0u };
-    static const uint32_t want_zero[4] = { 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 };
-    static const uint32_t want_ones[4] = { 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd };
+    static const uint32_t zero[4] = {0}, ones[4] = {~0u, ~0u, ~0u, ~0u};
+    static const uint32_t want_zero[4] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8};
+    static const uint32_t want_ones[4] = {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd};
     uint32_t out[4];
     (void)state;
     rng_block(zero, zero, out);

@@ -31,7 +31,7 @@ struct setup {
 static int setup_open(void **state)
 {
     static struct setup t;
-    struct why why = { "" };
+    struct why why = {""};
     char path[512];
     if (!getenv("CORDEE_SOURCE"))
         return 0;
@@ -40,17 +40,17 @@ static int setup_open(void **state)
     kernels_init(&t.k, ISA_REF, PREC_EXACT);
     assert_int_equal(source_open(path, &t.src, &why), ERR_OK);
     assert_int_equal(pool_open(2, &t.pool, &why), ERR_OK);
-    t.lim = (struct stage_limits){ .max_rows = ROWS, .max_slots = SLOTS, .max_context = 64, .n_pages = PAGES,
-                                   .kv_type = KV_F32 };
-    struct stage_range all = { .last = source_hparams(t.src)->n_layer, .embed = true, .head = true };
+    t.lim = (struct stage_limits){
+        .max_rows = ROWS, .max_slots = SLOTS, .max_context = 64, .n_pages = PAGES, .kv_type = KV_F32};
+    struct stage_range all = {.last = source_hparams(t.src)->n_layer, .embed = true, .head = true};
     assert_int_equal(stage_open(t.src, all, &t.lim, &t.k, t.pool, &t.s, &why), ERR_OK);
     for (uint32_t p = 0; p < PAGES; p++)
         t.pages[p] = p;
-    t.seqs[0] = (struct batch_seq){ .slot = 0, .n_pages = 2, .pages = t.pages };
-    t.seqs[1] = (struct batch_seq){ .slot = 1, .n_pages = 2, .pages = t.pages + 2 };
+    t.seqs[0] = (struct batch_seq){.slot = 0, .n_pages = 2, .pages = t.pages};
+    t.seqs[1] = (struct batch_seq){.slot = 1, .n_pages = 2, .pages = t.pages + 2};
     for (int i = 0; i < 4; i++)
-        t.rows[i] = (struct batch_row){ .token = 5 + i, .pos = i, .flags = ROW_SCORE, .target = 6 + i };
-    t.b = (struct batch){ .n_rows = 4, .n_seqs = 2, .rows = t.rows, .seqs = t.seqs };
+        t.rows[i] = (struct batch_row){.token = 5 + i, .pos = i, .flags = ROW_SCORE, .target = 6 + i};
+    t.b = (struct batch){.n_rows = 4, .n_seqs = 2, .rows = t.rows, .seqs = t.seqs};
     *state = &t;
     return 0;
 }
@@ -79,12 +79,12 @@ static void hostile_batches_are_refused(void **state)
         skip();
     assert_int_equal(step(t), ERR_OK);
     assert_int_equal(t->n_results, 4);
-#define REFUSED(field, value)                       \
-    do {                                            \
-        __typeof__(field) kept = field;             \
-        field = value;                              \
-        assert_int_equal(step(t), ERR_INVAL);       \
-        field = kept;                               \
+#define REFUSED(field, value)                 \
+    do {                                      \
+        __typeof__(field) kept = field;       \
+        field = value;                        \
+        assert_int_equal(step(t), ERR_INVAL); \
+        field = kept;                         \
     } while (0)
     REFUSED(t->b.n_rows, 0);
     REFUSED(t->b.n_rows, ROWS + 1);
@@ -116,7 +116,7 @@ static void dead_rows_touch_nothing_and_answer_so(void **state)
     for (int i = 0; i < 4; i++)
         alive[i] = t->results[i].logprob;
     uint64_t before = stage_digest(t->s, 2);
-    t->rows[4] = (struct batch_row){ .token = -7, .pos = 3, .seq = 1, .flags = ROW_SAMPLE | ROW_DEAD };
+    t->rows[4] = (struct batch_row){.token = -7, .pos = 3, .seq = 1, .flags = ROW_SAMPLE | ROW_DEAD};
     t->b.n_rows = 5;
     assert_int_equal(step(t), ERR_OK);
     assert_int_equal(t->n_results, 5);
@@ -148,7 +148,7 @@ static void slots_open_sample_and_close(void **state)
     if (!t)
         skip();
     struct why why;
-    struct sample_params p = { .temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 3 };
+    struct sample_params p = {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 3};
     assert_int_equal(stage_slot_open(t->s, SLOTS, &p, NULL, 0, &why), ERR_INVAL);
     assert_int_equal(stage_slot_open(t->s, 0, &p, NULL, 0, &why), ERR_OK);
     t->rows[3].flags = ROW_SAMPLE;
@@ -174,17 +174,19 @@ static void measuring_equals_opening(void **state)
     struct stage_bytes all, part;
     struct why why;
     int n = source_hparams(t->src)->n_layer;
-    assert_int_equal(stage_measure(t->src, (struct stage_range){ 0, n, true, true }, &t->lim, &t->k, 2, &all, &why),
-                     ERR_OK);
-    assert_int_equal(stage_measure(t->src, (struct stage_range){ 0, 1, false, false }, &t->lim, &t->k, 2, &part, &why),
-                     ERR_OK);
+    assert_int_equal(
+        stage_measure(t->src, (struct stage_range){0, n, true, true}, &t->lim, &t->k, 2, &all, &why), ERR_OK);
+    assert_int_equal(
+        stage_measure(t->src, (struct stage_range){0, 1, false, false}, &t->lim, &t->k, 2, &part, &why),
+        ERR_OK);
     assert_true(part.weights > 0 && part.weights < all.weights);
     assert_int_equal(all.kv, part.kv * (uint64_t)n);
-    assert_int_equal(stage_measure(t->src, (struct stage_range){ 1, 0, false, false }, &t->lim, &t->k, 2, &part, &why),
-                     ERR_INVAL);
-    assert_int_equal(stage_measure(t->src, (struct stage_range){ 0, n + 1, false, false }, &t->lim, &t->k, 2, &part,
-                                   &why),
-                     ERR_INVAL);
+    assert_int_equal(
+        stage_measure(t->src, (struct stage_range){1, 0, false, false}, &t->lim, &t->k, 2, &part, &why),
+        ERR_INVAL);
+    assert_int_equal(
+        stage_measure(t->src, (struct stage_range){0, n + 1, false, false}, &t->lim, &t->k, 2, &part, &why),
+        ERR_INVAL);
 }
 
 static void a_stage_without_layers_passes_rows_on(void **state)
@@ -197,10 +199,12 @@ static void a_stage_without_layers_passes_rows_on(void **state)
     int n = source_hparams(t->src)->n_layer;
     size_t floats = 4 * (size_t)source_hparams(t->src)->n_embd;
     float *x = mem_alloc(floats, sizeof *x), *y = mem_alloc(floats, sizeof *y);
-    assert_int_equal(stage_open(t->src, (struct stage_range){ 0, 0, true, false }, &t->lim, &t->k, t->pool, &embed, &why),
-                     ERR_OK);
-    assert_int_equal(stage_open(t->src, (struct stage_range){ n, n, false, false }, &t->lim, &t->k, t->pool, &none, &why),
-                     ERR_OK);
+    assert_int_equal(
+        stage_open(t->src, (struct stage_range){0, 0, true, false}, &t->lim, &t->k, t->pool, &embed, &why),
+        ERR_OK);
+    assert_int_equal(
+        stage_open(t->src, (struct stage_range){n, n, false, false}, &t->lim, &t->k, t->pool, &none, &why),
+        ERR_OK);
     assert_int_equal(stage_step(embed, &t->b, NULL, x, NULL, NULL, &why), ERR_OK);
     assert_int_equal(stage_step(none, &t->b, x, y, NULL, NULL, &why), ERR_OK);
     assert_memory_equal(x, y, floats * sizeof *x);
