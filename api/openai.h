@@ -144,6 +144,10 @@ int openai_status(err code);
 /* {"error": {"message", "type", "param", "code"}}; param and code may be NULL. */
 void openai_put_error(struct buf *out, int status, const char *message, const char *param, const char *code);
 
+/* The same for a refused request: status, type and code follow from `code`; without a
+ * reason its general text is shown. */
+void openai_put_fault(struct buf *out, err code, const struct fault *fault);
+
 /* ---- GET /v1/models ---------------------------------------------------------------- */
 struct openai_model {
     const char *id, *family, *hash;

@@ -222,6 +222,12 @@ void openai_put_error(struct buf *out, int status, const char *message, const ch
     buf_puts(out, "}}");
 }
 
+void openai_put_fault(struct buf *out, err code, const struct fault *fault)
+{
+    openai_put_error(out, openai_status(code), fault->why.text[0] ? fault->why.text : err_text(code), fault->param,
+                     code == ERR_LIMIT ? "context_length_exceeded" : NULL);
+}
+
 /* ---- models ---------------------------------------------------------------------- */
 
 void openai_put_model(struct buf *out, const struct openai_model *m)

@@ -50,8 +50,13 @@ void gateway_reply_error(struct http_exchange *x, int status, const char *messag
 
 void gateway_reply_fault(struct http_exchange *x, err code, const struct fault *fault)
 {
-    gateway_reply_error(x, openai_status(code), fault->why.text[0] ? fault->why.text : err_text(code),
-                        fault->param, code == ERR_LIMIT ? "context_length_exceeded" : NULL);
+    struct buf body = { 0 };
+    int status = openai_status(code);
+    openai_put_fault(&body, code, fault);
+    if (status == 429)
+        http_set_header(x, "Retry-After", "1");
+    gateway_reply_json(x, status, &body);
+    buf_fini(&body);
 }
 
 bool gateway_model_known(const struct route_request *r, struct openai_text model)

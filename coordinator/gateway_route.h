@@ -7,7 +7,7 @@
 #include "api/openai.h"
 #include "coordinator/gateway.h"
 
-struct completion; /* gateway_completions.c */
+struct http_completion; /* gateway_completions.c */
 
 struct gateway {
     struct event_base *base;
@@ -16,7 +16,7 @@ struct gateway {
     int64_t created;   /* Unix seconds */
     uint64_t n_ids;    /* answers numbered so far */
     uint32_t id_salt;  /* so that ids of two runs differ */
-    LIST_HEAD(, completion) completions;
+    LIST_HEAD(, http_completion) completions;
     int n_running;
     struct buf scratch; /* for building one answer; empty between calls */
 };
