@@ -70,6 +70,16 @@ INLINE void load_pair(enum fmt f, const uint8_t *panel, int c, int h, vf *even, 
     }
 }
 
+/* Asks for the pair that comes PREFETCH_BYTES later. */
+INLINE void prefetch_pair(enum fmt f, const uint8_t *panel, int c)
+{
+    enum { PREFETCH_BYTES = 4096 };
+    const char *p = (const char *)panel + c * PACK_ROWS * (f == FMT_F32 ? 4 : 2) + PREFETCH_BYTES;
+    _mm_prefetch(p, _MM_HINT_T0);
+    if (f == FMT_F32)
+        _mm_prefetch(p + 64, _MM_HINT_T0);
+}
+
 /* The last of an odd number of columns. */
 INLINE vf load_last(enum fmt f, const uint8_t *panel, int c, int h)
 {
@@ -95,6 +105,8 @@ INLINE void panel_tile(enum fmt f, float *y, size_t ldy, const uint8_t *panel, i
             acc[i][0] = acc[i][1] = v_zero();
         for (int c = 0; c + 1 < cols; c += 2) {
             load_pair(f, panel, c, h, &even, &odd);
+            if (h == 0 && pack_traits[f].unit == 0) /* the weights themselves, not scratch */
+                prefetch_pair(f, panel, c);
             UNROLL
             for (int i = 0; i < m; i++) {
                 acc[i][0] = v_fma(even, v_set(x[(size_t)i * ldx + (size_t)c]), acc[i][0]);

@@ -26,11 +26,16 @@
 #define PREFETCH_BYTES 4096
 #endif
 
-INLINE void prefetch(const uint8_t *p, int bytes)
+/* Cache lines to ask for with each body entry, so that a whole chunk, its head
+ * included, has been asked for when the chunk is done: a hole in every chunk
+ * costs a full memory latency there, and halves the speed. */
+#define PREFETCH_LINES(t) ((int)(pack_chunk_bytes(t, CHUNK_COLS) / 64 + 7) / 8)
+
+INLINE void prefetch(const uint8_t *p, int lines)
 {
     UNROLL
-    for (int i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+    for (int i = 0; i < lines; i++)
+        _mm_prefetch((const char *)p + i * 64, _MM_HINT_T0);
 }
 
 INLINE const struct act_q8 *block_at(const char *a, size_t lda, int i)
@@ -81,10 +86,10 @@ INLINE void mul_blocks(const struct pack_traits *t, const vi *w, const vf *scale
 }
 
 /* One body entry times m activation blocks lda bytes apart. */
-INLINE void mul_columns(const struct pack_traits *t, const uint8_t *head, const uint8_t *body, int col, const vf *d,
-                        const vf *min, const char *a, size_t lda, int m, vf acc[MAX_TILE][HALVES])
+INLINE void mul_columns(const struct pack_traits *t, const uint8_t *head, const uint8_t *body,
+                        const uint8_t *ahead, int col, const vf *d, const vf *min, const char *a, size_t lda, int m, vf acc[MAX_TILE][HALVES])
 {
-    prefetch(body + PREFETCH_BYTES, t->body_bytes);
+    prefetch(ahead, PREFETCH_LINES(t));
     UNROLL
     for (int h = 0; h < HALVES; h++) {
         vi w[QUADS];
@@ -113,13 +118,15 @@ INLINE void mul_tile(const struct pack_traits *t, float *y, size_t ldy, const ui
     for (int start = 0; start < k; start += CHUNK_COLS) {
         int cols = pack_chunk_cols(k, start);
         const uint8_t *head = pack_chunk(t, group, start), *body = head + pack_chunk_head(t, cols);
+        const uint8_t *ahead = head + PREFETCH_BYTES;
         for (int u = 0; u < cols; u += t->unit, head += t->head_bytes) {
             vf d[HALVES], min[HALVES];
             UNROLL
             for (int h = 0; h < HALVES; h++)
                 unit_factors(t, head, h, &d[h], &min[h]);
             for (int col = 0; col < t->unit; col += SUB_COLS, body += t->body_bytes, a += sizeof(struct act_q8))
-                mul_columns(t, head, body, col, d, min, a, lda, m, acc);
+                mul_columns(t, head, body, ahead + (u + col) / SUB_COLS * PREFETCH_LINES(t) * 64, col, d, min, a, lda,
+                            m, acc);
         }
     }
     UNROLL
