@@ -268,7 +268,7 @@ static int fill_slice(struct head *h, struct sampler **samplers, int *next, int 
         const struct batch_row *row = &b->rows[*next];
         if (!(row->flags & (ROW_SAMPLE | ROW_SCORE)) || (row->flags & ROW_DEAD))
             continue;
-        bool whole = (row->flags & ROW_SAMPLE) && !sampler_is_argmax(sampler_of(h, samplers, *next));
+        bool whole = (row->flags & ROW_SAMPLE) && !sampler_is_argmax(sampler_of(h, samplers, *next), row->pos);
         if (whole && full == h->n_full)
             break;
         h->rows[n] = (struct head_row){.row = *next, .n_top = row->n_top};

@@ -22,6 +22,7 @@
 /* A token of the prompt or of the output, when penalties are on. */
 struct seen {
     int32_t token; /* -1: free */
+    bool in_prompt;
     uint32_t n_output;
 };
 
@@ -32,6 +33,8 @@ struct sampler {
     int32_t last_pos;
     struct seen *seen; /* [mask + 1] open addressing; NULL without penalties */
     uint32_t mask, n_seen;
+    int32_t *output; /* [max_output] with penalties: what was pushed, in order */
+    int max_output;
 };
 
 static bool penalised(const struct sample_params *p)
@@ -47,16 +50,17 @@ static struct seen *seen_find(const struct sampler *s, int32_t token)
     return &s->seen[i];
 }
 
-static void seen_add(struct sampler *s, int32_t token, uint32_t n_output)
+/* The token's entry, made if it has none; NULL if the table is full. */
+static struct seen *seen_add(struct sampler *s, int32_t token)
 {
     struct seen *e = seen_find(s, token);
     if (e->token < 0) {
         if (s->n_seen == s->mask) /* keep one free: the search must end */
-            return;
+            return NULL;
         s->n_seen++;
         e->token = token;
     }
-    e->n_output += n_output;
+    return e;
 }
 
 static err check_params(const struct sample_params *p, const int32_t *prompt, int n_prompt, int n_vocab,
@@ -89,13 +93,18 @@ static err seen_open(struct sampler *s, const int32_t *prompt, int n_prompt, int
     while (size < 2 * (uint32_t)most)
         size *= 2;
     s->seen = malloc(size * sizeof *s->seen);
-    if (!s->seen)
+    s->output = malloc((size_t)max_context * sizeof *s->output);
+    if (!s->seen || !s->output)
         return why_set(why, ERR_NOMEM, "a table of %u seen tokens", size);
+    s->max_output = max_context;
     s->mask = size - 1;
     for (uint32_t i = 0; i < size; i++)
         s->seen[i] = (struct seen){.token = -1};
-    for (int i = 0; i < n_prompt; i++)
-        seen_add(s, prompt[i], 0);
+    for (int i = 0; i < n_prompt; i++) {
+        struct seen *e = seen_add(s, prompt[i]);
+        if (e)
+            e->in_prompt = true;
+    }
     return ERR_OK;
 }
 
@@ -133,6 +142,7 @@ void sampler_close(struct sampler *s)
     if (!s)
         return;
     free(s->seen);
+    free(s->output);
     free(s);
 }
 
@@ -141,42 +151,60 @@ void sampler_push(struct sampler *s, int32_t token, int32_t pos)
     if (pos <= s->last_pos || token < 0 || token >= s->n_vocab)
         return;
     s->last_pos = pos;
+    if (s->seen && s->n_output < s->max_output) {
+        struct seen *e = seen_add(s, token);
+        s->output[s->n_output] = token;
+        if (e)
+            e->n_output++;
+    }
     s->n_output++;
-    if (s->seen)
-        seen_add(s, token, 1);
 }
 
-bool sampler_is_argmax(const struct sampler *s)
+/* How many tokens the output has, as of pos. */
+static int output_at(const struct sampler *s, int32_t pos)
+{
+    int later = s->last_pos > pos ? s->last_pos - pos : 0;
+    return s->n_output > later ? s->n_output - later : 0;
+}
+
+bool sampler_is_argmax(const struct sampler *s, int32_t pos)
 {
     const struct sample_params *p = &s->params;
     return p->temperature == 0 && p->n_bias == 0 && !s->seen &&
-           (s->n_output >= p->min_tokens || p->n_end == 0);
+           (output_at(s, pos) >= p->min_tokens || p->n_end == 0);
 }
 
 /* ---- steps before the draw ---- */
 
-static void apply_penalties(const struct sampler *s, float *logits)
+static void apply_penalties(const struct sampler *s, float *logits, int n_output)
 {
     const struct sample_params *p = &s->params;
+    int logged = s->n_output < s->max_output ? s->n_output : s->max_output;
     for (uint32_t i = 0; i <= s->mask; i++) {
         const struct seen *e = &s->seen[i];
+        uint32_t count = e->n_output;
         if (e->token < 0)
+            continue;
+        for (int j = n_output; j < logged; j++)
+            count -= s->output[j] == e->token;
+        if (!e->in_prompt && count == 0)
             continue;
         float *x = &logits[e->token];
         *x = *x > 0 ? *x / p->repetition_penalty : *x * p->repetition_penalty;
-        if (e->n_output > 0)
-            *x -= p->presence_penalty + p->frequency_penalty * (float)e->n_output;
+        if (count > 0)
+            *x -= p->presence_penalty + p->frequency_penalty * (float)count;
     }
 }
 
-static void adjust(const struct sampler *s, float *logits)
+static void adjust(const struct sampler *s, float *logits, int32_t pos)
 {
     const struct sample_params *p = &s->params;
+    int n_output = output_at(s, pos);
     for (int i = 0; i < p->n_bias; i++)
         logits[p->bias[i].token] += p->bias[i].bias;
     if (s->seen)
-        apply_penalties(s, logits);
-    if (s->n_output < p->min_tokens)
+        apply_penalties(s, logits, n_output);
+    if (n_output < p->min_tokens)
         for (int i = 0; i < p->n_end; i++)
             logits[p->end[i]] = -INFINITY;
 }
@@ -319,7 +347,7 @@ int32_t sampler_draw(const struct sampler *s, const float *logits, float *work, 
     /* A NaN cannot win a comparison, so it must not reach the sums either. */
     for (int i = 0; i < s->n_vocab; i++)
         work[i] = logits[i] >= -INFINITY ? logits[i] : -INFINITY;
-    adjust(s, work);
+    adjust(s, work, pos);
     if (s->params.temperature == 0)
         return best(work, s->n_vocab);
     return draw(s, work, pos, scratch);

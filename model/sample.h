@@ -64,13 +64,17 @@ MUST_CHECK err sampler_open(const struct sample_params *params, const int32_t *p
                             int n_vocab, int max_context, struct sampler **out, struct why *why);
 void sampler_close(struct sampler *s); /* NULL is fine */
 
-/* A generated token passed at `pos`: part of the output from now on. A position
- * that is not beyond the last one is a repetition of a step and changes nothing. */
+/* A generated token passed at `pos`: part of the output from now on. Positions
+ * are consecutive; one that is not beyond the last is a repetition of a step and
+ * changes nothing. */
 void sampler_push(struct sampler *s, int32_t token, int32_t pos);
 
-/* True if the next draw is the argmax of the model's own logits, so that nobody
- * needs to keep the whole row. */
-bool sampler_is_argmax(const struct sampler *s);
+/* Draws are made as of a position: tokens pushed beyond it do not count yet, so
+ * many rows of a sequence may pass at once. */
+
+/* True if the draw after pos is the argmax of the model's own logits, so that
+ * nobody needs to keep the whole row. */
+bool sampler_is_argmax(const struct sampler *s, int32_t pos);
 
 /* What a draw needs beside the row; one per thread. */
 struct sample_scratch {

@@ -95,9 +95,46 @@ static void fast_is_close(void **state)
     assert_true(t.sum / t.n <= 0.07);
 }
 
+/* More sampled rows than whole rows of logits are kept for: the head works in
+ * slices, and every row still draws what it drew alone. */
+static void sampled_rows_replayed_together_draw_the_same(void **state)
+{
+    enum { PROMPT = 9, DRAWN = 40 };
+    struct chain c;
+    struct chain_options o = {.threads = 2, .isa = cpu_isa(), .precision = PREC_FAST, .kv_type = KV_F16};
+    struct sample_params p = {.temperature = 1,
+                              .top_p = 0.9f,
+                              .top_k = 1000,
+                              .repetition_penalty = 1.1f,
+                              .frequency_penalty = 0.2f,
+                              .seed = 11};
+    int32_t ids[PROMPT] = {2, 818, 5279, 529, 7001, 563, 1234, 99, 4000}, token[DRAWN];
+    float logprob[DRAWN];
+    (void)state;
+    if (!golden_model())
+        skip();
+    chain_open(&c, golden_model(), &o);
+    chain_slot(&c, 0, &p);
+    token[0] = chain_prompt(&c, 0, ids, PROMPT, 0, NULL, &logprob[0]);
+    for (int i = 1; i < DRAWN; i++)
+        token[i] = chain_next(&c, 0, token[i - 1], PROMPT + i - 1, &logprob[i]);
+
+    chain_slot(&c, 0, &p);
+    for (int i = 1; i < DRAWN; i++)
+        chain_row(&c, 0, token[i - 1], PROMPT + i - 1, ROW_GENERATED | ROW_SAMPLE, -1);
+    chain_run(&c);
+    assert_int_equal(c.n_results, DRAWN - 1);
+    for (int i = 1; i < DRAWN; i++) {
+        assert_int_equal(c.results[i - 1].token, token[i]);
+        assert_memory_equal(&c.results[i - 1].logprob, &logprob[i], sizeof *logprob);
+    }
+    chain_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(exact_equals_transformers),
-                                       cmocka_unit_test(fast_is_close)};
+                                       cmocka_unit_test(fast_is_close),
+                                       cmocka_unit_test(sampled_rows_replayed_together_draw_the_same)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -189,7 +189,7 @@ static void greedy_takes_the_lowest_id_and_never_a_nan(void **state)
     float x[VOCAB] = {0};
     struct sampler *s = opened(plain(0), NULL, 0);
     (void)state;
-    assert_true(sampler_is_argmax(s));
+    assert_true(sampler_is_argmax(s, 0));
     x[9] = x[20] = 2;
     x[3] = NAN;
     assert_int_equal(draw_at(s, x, 0), 9);
@@ -233,7 +233,7 @@ static void penalties_and_biases(void **state)
     p.bias = bias;
     p.n_bias = 2;
     struct sampler *s = opened(p, NULL, 0);
-    assert_false(sampler_is_argmax(s));
+    assert_false(sampler_is_argmax(s, 0));
     assert_int_equal(draw_at(s, x, 0), 1); /* 4 pushed down, 6 up to 2.5 */
     sampler_close(s);
 
@@ -258,6 +258,34 @@ static void penalties_and_biases(void **state)
     sampler_push(s, 1, 5);
     assert_int_equal(draw_at(s, x, 5), 2);
     sampler_close(s);
+}
+
+/* Rows of one sequence that pass together draw what they would have drawn alone. */
+static void draws_are_as_of_their_position(void **state)
+{
+    static const int32_t output[] = {1, 2, 1, 7, 1, 3};
+    float x[VOCAB];
+    struct sample_params p = plain(0.7f);
+    (void)state;
+    some_logits(x);
+    p.repetition_penalty = 1.5f;
+    p.frequency_penalty = 0.4f;
+    p.presence_penalty = 0.2f;
+    struct sampler *step = opened(p, output, 2), *all = opened(p, output, 2);
+    for (int i = 0; i < 6; i++)
+        sampler_push(all, output[i], 10 + i);
+    assert_int_equal(draw_at(step, x, 9), draw_at(all, x, 9));
+    for (int i = 0; i < 6; i++) {
+        sampler_push(step, output[i], 10 + i);
+        for (int seed = 0; seed < 50; seed++) {
+            float y[VOCAB];
+            for (int c = 0; c < VOCAB; c++)
+                y[c] = x[c] + sinf((float)(seed * c));
+            assert_int_equal(draw_at(step, y, 10 + i), draw_at(all, y, 10 + i));
+        }
+    }
+    sampler_close(step);
+    sampler_close(all);
 }
 
 static void negative_logits_are_penalised_downwards(void **state)
@@ -291,10 +319,11 @@ static void end_tokens_wait_for_min_tokens(void **state)
     assert_int_equal(draw_at(s, x, 0), 2);
     sampler_push(s, 2, 1);
     assert_int_equal(draw_at(s, x, 1), 2);
-    assert_false(sampler_is_argmax(s));
+    assert_false(sampler_is_argmax(s, 1));
     sampler_push(s, 2, 2);
-    assert_true(sampler_is_argmax(s));
+    assert_true(sampler_is_argmax(s, 2));
     assert_int_equal(draw_at(s, x, 2), 8);
+    assert_int_equal(draw_at(s, x, 1), 2); /* as it was one token ago */
     sampler_close(s);
 }
 
@@ -348,6 +377,7 @@ int main(void)
         cmocka_unit_test(greedy_takes_the_lowest_id_and_never_a_nan),
         cmocka_unit_test(a_position_always_draws_the_same),
         cmocka_unit_test(penalties_and_biases),
+        cmocka_unit_test(draws_are_as_of_their_position),
         cmocka_unit_test(negative_logits_are_penalised_downwards),
         cmocka_unit_test(end_tokens_wait_for_min_tokens),
         cmocka_unit_test(bad_parameters_are_refused),
