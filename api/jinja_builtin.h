@@ -54,6 +54,8 @@ bool jbuiltin_is_mutator(struct jval self, const struct jstr *name);
 
 /* The tables behind jbuiltin_filter(): each file of filters has one, ended by name NULL. */
 extern const struct jbuiltin jfilters_text[], jfilters_seq[], jfilters_pick[], jfilters_number[];
+/* Likewise the methods of strings. */
+extern const struct jbuiltin jmethods_str[];
 
 /* An argument as the type a function wants; complains like Python. ABSENT gives `fallback`. */
 MUST_CHECK err jarg_int(struct jrun *r, struct jval v, int64_t fallback, int64_t *out);

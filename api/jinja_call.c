@@ -120,6 +120,11 @@ static err bind_rest(struct jrun *r, const struct jmacro_def *m, const struct ja
             JTRY(jdict_set(r, rest, jstrval(args->kw[i].name), args->kw[i].value));
     if (m->takes_kwargs)
         JTRY(jscope_set(r, scope, r->tmpl->kwargs, jdictval(rest)));
+    else if (rest->n && jstr_equal(rest->pair[0].key.s, r->tmpl->caller))
+        return jfail(r,
+                     "macro '%.*s' was invoked with two values for the special caller argument. This is most "
+                     "likely a bug.",
+                     (int)m->name->len, m->name->text);
     else if (rest->n)
         return jfail(r, "macro '%.*s' takes no keyword argument '%.*s'", (int)m->name->len, m->name->text,
                      (int)rest->pair[0].key.s->len, rest->pair[0].key.s->text);

@@ -24,7 +24,7 @@ JBUILTIN(filter_attr)
 /* The arguments after the first n. */
 static struct jargs rest_of(const struct jargs *args, size_t n)
 {
-    return (struct jargs){.pos = args->pos + n, .n = args->n - n, .kw = args->kw, .n_kw = args->n_kw};
+    return (struct jargs){.pos = n ? args->pos + n : args->pos, .n = args->n - n, .kw = args->kw, .n_kw = args->n_kw};
 }
 
 static err named(struct jrun *r, const struct jargs *raw, size_t at, const char *what,

@@ -154,6 +154,8 @@ static size_t raw_begin(const struct lexer *x, size_t at)
 static err lex_raw(struct lexer *x, size_t start)
 {
     end_tag(x, start);
+    if (start >= x->len)
+        return ERR_OK; /* nothing to be raw: Jinja does not miss the end either */
     for (size_t at = start; at < x->len; at++) {
         if (!at_text(x, at, "{%"))
             continue;
@@ -180,8 +182,8 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* One escape after a backslash at text[at]; returns how many bytes it took, 0 when it
- * is none (Python keeps the backslash then). */
+/* One escape, after its backslash; returns how many bytes it took, 0 when it is none
+ * (Python keeps the backslash then), SIZE_MAX when it is a broken one. */
 static size_t unescape(struct jout *o, const char *text, size_t len)
 {
     static const char plain[] = "n\nt\tr\r\\\\'\'\"\"a\ab\bf\fv\v";
@@ -201,12 +203,14 @@ static size_t unescape(struct jout *o, const char *text, size_t len)
         return n;
     }
     digits = text[0] == 'x' ? 2 : text[0] == 'u' ? 4 : text[0] == 'U' ? 8 : 0;
-    if (!digits || digits >= len)
-        return 0;
+    if (!digits)
+        return text[0] == 'N' ? SIZE_MAX : 0;
+    if (digits >= len)
+        return SIZE_MAX;
     for (n = 1; n <= digits; n++) {
         int d = hex_digit(text[n]);
         if (d < 0)
-            return 0;
+            return SIZE_MAX;
         cp = cp << 4 | (uint32_t)d;
     }
     jout_char(o, cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff) ? 0xfffd : cp, false);
@@ -229,11 +233,12 @@ static err lex_string(struct lexer *x)
         if (++at >= x->len)
             break;
         size_t n = unescape(&o, x->text + at, x->len - at);
+        if (n == SIZE_MAX)
+            return bad(x, "malformed character escape");
         if (!n)
             jout_puts(&o, "\\");
-        run = at;
+        run = at + n;
         at += n ? n : 1;
-        run = n ? at : run;
     }
     if (at >= x->len)
         return bad(x, "unexpected char: a string without end");

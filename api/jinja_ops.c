@@ -24,11 +24,18 @@ static const char *op_text(enum jnode_kind kind)
     }
 }
 
+static bool repeatable(struct jval v)
+{
+    return v.kind == J_STR || v.kind == J_LIST || v.kind == J_TUPLE;
+}
+
 static err no_such_op(struct jrun *r, enum jnode_kind kind, struct jval a, struct jval b)
 {
     if (kind == JN_ADD && (a.kind == J_STR || a.kind == J_LIST || a.kind == J_TUPLE))
         return jfail(r, "can only concatenate %s (not \"%s\") to %s", jtype_name(a), jtype_name(b),
                      jtype_name(a));
+    if (kind == JN_MUL && (repeatable(a) || repeatable(b)))
+        return jfail(r, "can't multiply sequence by non-int of type '%s'", jtype_name(repeatable(a) ? b : a));
     return jfail(r, "unsupported operand type(s) for %s: '%s' and '%s'", op_text(kind), jtype_name(a),
                  jtype_name(b));
 }
@@ -112,7 +119,9 @@ static err float_arith(struct jrun *r, enum jnode_kind kind, double a, double b,
 {
     double x, m;
     if (b == 0 && (kind == JN_DIV || kind == JN_FLOORDIV || kind == JN_MOD))
-        return jfail(r, "float %s by zero", kind == JN_DIV ? "division" : "floor division or modulo");
+        return jfail(r, kind == JN_DIV   ? "float division by zero"
+                        : kind == JN_MOD ? "float modulo"
+                                         : "float floor division by zero");
     switch (kind) {
     case JN_ADD:
         x = a + b;
@@ -147,7 +156,9 @@ static err add_str(struct jrun *r, struct jval a, struct jval b, struct jval *ou
         JTRY(jstr_escape(r, b.s, &b));
     else if (b.s->markup && !a.s->markup)
         JTRY(jstr_escape(r, a.s, &a));
-    return jstr_concat(r, a.s, b.s, out);
+    bool markup = a.s->markup;
+    JTRY(jstr_concat(r, a.s, b.s, out));
+    return markup ? jstr_as_markup(r, out->s, true, out) : ERR_OK;
 }
 
 static err add_seq(struct jrun *r, struct jval a, struct jval b, struct jval *out)
@@ -182,13 +193,10 @@ static err repeat(struct jrun *r, struct jval v, int64_t times, struct jval *out
     return ERR_OK;
 }
 
-static bool repeatable(struct jval v)
-{
-    return v.kind == J_STR || v.kind == J_LIST || v.kind == J_TUPLE;
-}
-
 err jarith(struct jrun *r, enum jnode_kind kind, struct jval a, struct jval b, struct jval *out)
 {
+    if (kind == JN_MOD && a.kind == J_STR) /* formats even what is undefined */
+        return jformat_percent(r, a.s, b, out);
     if (a.kind == J_UNDEFINED || b.kind == J_UNDEFINED)
         return jfail(r, "%s", (a.kind == J_UNDEFINED ? a : b).undef->text);
     if (jis_number(a) && jis_number(b)) {
@@ -200,8 +208,6 @@ err jarith(struct jrun *r, enum jnode_kind kind, struct jval a, struct jval b, s
         return add_str(r, a, b, out);
     if (kind == JN_ADD && a.kind == b.kind && (a.kind == J_LIST || a.kind == J_TUPLE))
         return add_seq(r, a, b, out);
-    if (kind == JN_MOD && a.kind == J_STR)
-        return jformat_percent(r, a.s, b, out);
     if (kind == JN_MUL && repeatable(a) && jis_integral(b))
         return repeat(r, a, jto_int(b), out);
     if (kind == JN_MUL && repeatable(b) && jis_integral(a))

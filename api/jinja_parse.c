@@ -362,8 +362,13 @@ static err parse_with(struct jparser *p, struct jnode *n)
 
 static err parse_print(struct jparser *p, struct jnode *n)
 {
-    JTRY(jparse_tuple(p, false, NULL, &n->a));
-    return block_end(p);
+    JTRY(jparse_node(p, JN_CONCAT, &n->a));
+    for (struct jnode **last = &n->a->list; p->at->kind != JT_BLOCK_END; last = &(*last)->next) {
+        if (n->a->list)
+            JTRY(jparse_expect_op(p, JOP1(',')));
+        JTRY(jparse_expr(p, false, last));
+    }
+    return n->a->list ? block_end(p) : jparse_fail(p, "an expression was expected");
 }
 
 static err parse_generation(struct jparser *p, struct jnode *n)

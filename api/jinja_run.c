@@ -1,11 +1,41 @@
 #include "api/jinja_run.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
+
+/* Under AddressSanitizer every block is followed by bytes that may not be touched:
+ * inside an arena it could not see an overrun otherwise. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define JINJA_ASAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(JINJA_ASAN)
+#include <sanitizer/asan_interface.h>
+enum { REDZONE = 16 };
+static void fence(void *p, size_t bytes)
+{
+    ASAN_POISON_MEMORY_REGION((char *)p + bytes, REDZONE);
+}
+#else
+enum { REDZONE = 0 };
+static void fence(void *p, size_t bytes)
+{
+    (void)p;
+    (void)bytes;
+}
+#endif
 
 void *jalloc(struct jrun *r, size_t n, size_t size)
 {
-    return arena_array(&r->arena, n ? n : 1, size);
+    size_t bytes;
+    if (__builtin_mul_overflow(n ? n : 1, size, &bytes) || bytes > SIZE_MAX - REDZONE)
+        return NULL;
+    void *p = arena_alloc(&r->arena, bytes + REDZONE);
+    if (p)
+        fence(p, bytes);
+    return p;
 }
 
 void jrun_say_nomem(struct jrun *r)

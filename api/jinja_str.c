@@ -216,8 +216,7 @@ err jstr_concat(struct jrun *r, const struct jstr *a, const struct jstr *b, stru
                        .mark = mixed ? t->mark + start : NULL,
                        .len = a->len + b->len,
                        .tail = t,
-                       .user = a->len ? a->user : b->user,
-                       .markup = a->markup || b->markup};
+                       .user = a->len ? a->user : b->user};
     *out = jstrval(s);
     return ERR_OK;
 }

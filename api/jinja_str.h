@@ -31,7 +31,7 @@ MUST_CHECK err jout_take(struct jout *o, struct jval *out);
 MUST_CHECK err jstr_own(struct jrun *r, const char *text, size_t len, struct jval *out);
 /* Shares the bytes of s; start <= end <= s->len. */
 MUST_CHECK err jstr_slice(struct jrun *r, const struct jstr *s, size_t start, size_t end, struct jval *out);
-/* a + b without Markup's rules; grows a's block in place when a ends it, so a
+/* a + b as plain text, whatever was Markup; grows a's block in place when a ends it, so a
  * string built piece by piece costs its length once. */
 MUST_CHECK err jstr_concat(struct jrun *r, const struct jstr *a, const struct jstr *b, struct jval *out);
 /* & < > " ' as entities; the result is Markup. */
