@@ -1,6 +1,8 @@
 /* forward.c - speed of one in-process stage: no messages, no scheduler.
  *
- *   bench_forward MODEL [threads [prompt [generate [streams [exact|fast [isa]]]]]]
+ *   bench_forward MODEL [threads [prompt [generate [streams [exact|fast [isa [score]]]]]]]
+ *
+ * score: the prompt's rows are priced too, as evaluation does.
  *
  * Prints prefill and decode tokens/s, totals over all streams. What `cordee bench`
  * loses against these numbers is the cluster's overhead; what these lose against
@@ -21,6 +23,7 @@ struct bench {
     struct pool *pool;
     struct stage *stage;
     int threads, prompt, generate, streams, context;
+    bool score;
     uint32_t *pages; /* [streams][pages each] */
     struct batch_seq seqs[MAX_STREAMS];
     struct batch_row rows[CHUNK];
@@ -87,9 +90,12 @@ static err prefill(struct bench *b)
         for (int at = 0; at < b->prompt; at += CHUNK) {
             int n = b->prompt - at < CHUNK ? b->prompt - at : CHUNK;
             for (int i = 0; i < n; i++)
-                b->rows[i] =
-                    (struct batch_row){.token = (at + i) * 37 % vocab, .pos = at + i, .seq = (uint16_t)s};
-            b->rows[n - 1].flags = at + n == b->prompt ? ROW_SAMPLE : 0;
+                b->rows[i] = (struct batch_row){.token = (at + i) * 37 % vocab,
+                                                .pos = at + i,
+                                                .seq = (uint16_t)s,
+                                                .flags = b->score ? ROW_SCORE : 0};
+            if (at + n == b->prompt)
+                b->rows[n - 1].flags = ROW_SAMPLE;
             TRY(step(b, n, 0));
         }
 out:
@@ -125,8 +131,8 @@ int main(int argc, char **argv)
     err e = ERR_INVAL;
     static struct bench b;
     if (argc < 2) {
-        fprintf(stderr,
-                "usage: bench_forward MODEL [threads [prompt [generate [streams [exact|fast [isa]]]]]]\n");
+        fprintf(stderr, "usage: bench_forward MODEL [threads [prompt [generate [streams [exact|fast [isa "
+                        "[score]]]]]]]\n");
         return 2;
     }
     b.threads = number(argc, argv, 2, cpu_cores(), 1024);
@@ -134,6 +140,7 @@ int main(int argc, char **argv)
     b.generate = number(argc, argv, 4, 64, 1 << 20);
     b.streams = number(argc, argv, 5, 1, MAX_STREAMS);
     b.context = b.prompt + b.generate;
+    b.score = argc > 8 && strcmp(argv[8], "score") == 0;
     enum precision precision = argc > 6 && strcmp(argv[6], "exact") == 0 ? PREC_EXACT : PREC_FAST;
     TRY(open_model(&b, argv[1], precision, argc > 7 ? argv[7] : "native"));
     TRY(step(&b, 1, 0)); /* touches everything once */
