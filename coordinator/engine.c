@@ -1,10 +1,10 @@
 /* engine.c - see engine.h.
  *
  * A turn has four phases, always in this order, so that each sees a settled state:
- *   1. poll     results come in; tokens and scores go out as events
+ *   1. poll     results come in; tokens and scores go out as events (report.c)
  *   2. settle   cancelled and complete sequences end; drained ones give back
- *               slot and pages, and preempted ones queue again
- *   3. admit    waiting requests get a slot, pages, and the pages they share
+ *               slot and pages, and preempted ones queue again (place.c)
+ *   3. admit    waiting requests get a slot, pages, and the pages they share (place.c)
  *   4. send     micro-batches leave until the scheduler has none
  *
  * Callbacks run in phases 1 and 2 only and may submit and cancel: submitting
@@ -17,360 +17,12 @@
 #include "coordinator/engine.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/arena.h"
-#include "coordinator/kvmap.h"
-#include "coordinator/pipeline.h"
-#include "coordinator/request.h"
-#include "coordinator/sched.h"
-#include "coordinator/seq.h"
-
-struct engine {
-    struct backend backend; /* first: engine_backend() */
-    struct engine_options o;
-    struct sched_limits lim;
-    struct kvmap *kv;
-    struct pipeline *pipe;
-    struct fair_key *keys;
-    struct seq **slots;   /* [max_slots] the sequence of each slot, or NULL */
-    struct seq **waiting; /* [n_waiting] of max_queue + max_slots */
-    int n_waiting, n_active;
-    bool closing;
-    bool try_admit; /* something changed since admission last gave up */
-    uint64_t next_handle;
-    struct engine_stats stats;
-    /* scratch of one scheduling decision, [max_slots] each */
-    struct sched_seq *view;
-    struct seq **view_seq;
-    struct sched_item *items;
-    int *lanes;
-    struct pipeline_part *parts;
-    struct sched_wait *waits; /* [max_queue + max_slots] */
-};
-
-/* ---- events --------------------------------------------------------------------- */
-
-static void emit(struct seq *s, struct gen_event ev)
-{
-    ev.n_prompt = s->n_prompt;
-    ev.n_generated = s->n_known - s->n_prompt;
-    ev.n_cached = s->n_cached;
-    s->fn(s->ctx, &ev);
-}
-
-static void emit_score(struct seq *s, int pos, const struct kvmap_score *score)
-{
-    assert(pos == s->next_score);
-    s->next_score++;
-    emit(s, (struct gen_event){
-        .kind = GEN_PROMPT, .pos = pos, .token = s->tokens[pos], .logprob = score->logprob,
-        .argmax = score->argmax, .n_top = score->n_top < s->n_top ? score->n_top : s->n_top, .top = score->top,
-    });
-}
-
-/* Reports the scores that come before the first own one: those of shared tokens,
- * which by now are there (their rows went first), or that of the first token. */
-static void emit_scores_before(struct engine *en, struct seq *s)
-{
-    int end = s->n_shared * ENGINE_PAGE_ROWS;
-    struct kvmap_score score = {NAN, -1, 0, NULL};
-    if (!s->score)
-        return;
-    if (end == 0 && s->next_score == 0)
-        emit_score(s, 0, &score);
-    while (!s->cancelled && s->next_score < end) {
-        int pos = s->next_score;
-        bool there = kvmap_score_get(en->kv, s->pages[pos / ENGINE_PAGE_ROWS], pos % ENGINE_PAGE_ROWS, &score);
-        assert(there);
-        emit_score(s, pos, &score);
-    }
-}
-
-static void end_seq(struct engine *en, struct seq *s, struct gen_event ev)
-{
-    assert(s->state != SEQ_ENDED);
-    seq_go(s, SEQ_ENDED);
-    en->stats.cancelled += ev.kind == GEN_FINISHED && ev.finish == FINISH_CANCELLED;
-    en->stats.failed += ev.kind == GEN_FAILED;
-    emit(s, ev);
-}
-
-static void finish_seq(struct engine *en, struct seq *s, enum finish how)
-{
-    end_seq(en, s, (struct gen_event){.kind = GEN_FINISHED, .pos = s->n_known, .finish = how});
-}
-
-/* ---- results ---------------------------------------------------------------------- */
-
-/* Files the score of a prompt token with its page, for those who share it later. */
-static void keep_score(struct engine *en, struct seq *s, int pos, const struct kvmap_score *score)
-{
-    int page = pos / ENGINE_PAGE_ROWS;
-    if (page >= s->n_shared && page < s->n_announced)
-        kvmap_score_put(en->kv, s->pages[page], pos % ENGINE_PAGE_ROWS, score);
-}
-
-static void copy_top(struct token_logprob *dst, const struct wire_result *r)
-{
-    for (int i = 0; i < r->n_top; i++)
-        dst[i] = (struct token_logprob){r->top[i].token, r->top[i].logprob};
-}
-
-static void on_score(void *ctx, struct seq *s, const struct wire_result *r)
-{
-    struct engine *en = ctx;
-    struct token_logprob top[SAMPLE_MAX_TOP];
-    struct kvmap_score score = {r->logprob, r->argmax, r->n_top, top};
-    copy_top(top, r);
-    keep_score(en, s, r->pos + 1, &score);
-    if (s->cancelled || s->state == SEQ_ENDED)
-        return;
-    emit_scores_before(en, s);
-    /* After a preemption, what was reported before is not reported again. */
-    if (r->pos + 1 == s->next_score && !s->cancelled)
-        emit_score(s, r->pos + 1, &score);
-}
-
-static void on_sample(void *ctx, struct seq *s, const struct wire_result *r)
-{
-    struct engine *en = ctx;
-    struct token_logprob top[SAMPLE_MAX_TOP];
-    s->n_pending--;
-    if (s->cancelled || s->state == SEQ_ENDED)
-        return;
-    emit_scores_before(en, s);
-    if (s->cancelled)
-        return;
-    copy_top(top, r);
-    assert(r->pos + 1 == s->n_known && s->n_known < s->max_tokens);
-    s->tokens[s->n_known++] = r->token;
-    en->stats.generated_tokens++;
-    emit(s, (struct gen_event){
-        .kind = GEN_TOKEN, .pos = r->pos + 1, .token = r->token, .logprob = r->logprob, .argmax = r->argmax,
-        .n_top = r->n_top, .top = top,
-    });
-    if (!s->cancelled && (r->ended || s->n_known == s->max_tokens))
-        finish_seq(en, s, seq_finish(s));
-}
-
-/* What has no token to wait for is complete when its last row is back. */
-static void on_landed(void *ctx, struct seq *s)
-{
-    struct engine *en = ctx;
-    if (s->cancelled || s->state != SEQ_RUNNING || s->n_flight > 0 || s->next < s->n_rows)
-        return;
-    emit_scores_before(en, s);
-    if (!s->cancelled && seq_is_complete(s))
-        finish_seq(en, s, seq_finish(s));
-}
-
-/* ---- settling ----------------------------------------------------------------------- */
-
-/* Gives back pages and slot. Pages that others wait for but nobody will fill are
- * abandoned first. */
-static void drop_place(struct engine *en, struct seq *s)
-{
-    for (int i = s->n_shared; i < s->n_announced; i++)
-        if (kvmap_state(en->kv, s->pages[i]) == KVMAP_PLANNED)
-            kvmap_abandon(en->kv, s->pages[i]);
-    kvmap_release(en->kv, s->pages, s->n_pages);
-    if (s->slot >= 0) {
-        en->slots[s->slot] = NULL;
-        en->n_active--;
-    }
-    en->try_admit = true;
-}
-
-static void free_seq(struct engine *en, struct seq *s)
-{
-    fair_key_drop(&en->keys, s->key);
-    seq_close(s);
-}
-
-/* The page it waits for will never be filled: its writer is gone. */
-static bool lost_its_prefix(const struct engine *en, const struct seq *s)
-{
-    return s->state == SEQ_RUNNING && s->n_shared > 0 &&
-           kvmap_state(en->kv, s->pages[s->n_shared - 1]) == KVMAP_ABANDONED;
-}
-
-static void yield_seq(struct engine *en, struct seq *s)
-{
-    seq_go(s, SEQ_YIELDING);
-    en->stats.preempted++;
-}
-
-static bool settle_slot(struct engine *en, struct seq *s)
-{
-    if (s->cancelled && s->state != SEQ_ENDED)
-        finish_seq(en, s, FINISH_CANCELLED);
-    if (lost_its_prefix(en, s))
-        yield_seq(en, s);
-    if (s->n_flight > 0 || s->state == SEQ_RUNNING)
-        return false;
-    drop_place(en, s);
-    if (s->state == SEQ_ENDED) {
-        free_seq(en, s);
-    } else {
-        seq_rewind(s);
-        seq_go(s, SEQ_WAITING);
-        en->waiting[en->n_waiting++] = s;
-    }
-    return true;
-}
-
-static void settle(struct engine *en, bool *busy)
-{
-    for (int i = 0; i < en->o.max_slots; i++)
-        if (en->slots[i])
-            *busy |= settle_slot(en, en->slots[i]);
-    int kept = 0;
-    for (int i = 0; i < en->n_waiting; i++) {
-        struct seq *s = en->waiting[i];
-        if (s->cancelled || seq_is_complete(s)) {
-            finish_seq(en, s, s->cancelled ? FINISH_CANCELLED : seq_finish(s)); /* may submit: appends behind i */
-            free_seq(en, s);
-            *busy = true;
-        } else {
-            en->waiting[kept++] = s;
-        }
-    }
-    en->n_waiting = kept;
-}
-
-/* ---- admission ------------------------------------------------------------------------ */
-
-/* Pages of long prompts under longrope hold other keys. */
-static uint64_t salt_of(const struct engine *en, const struct seq *s)
-{
-    return en->o.salt * 2 + s->is_long;
-}
-
-/* The longest prefix others have (or will have) computed: refs taken, s->n_shared set. */
-static void share_prefix(struct engine *en, struct seq *s)
-{
-    s->n_shared = 0;
-    if (!en->o.no_sharing)
-        s->n_shared = kvmap_match(en->kv, salt_of(en, s), s->tokens, s->n_prompt / ENGINE_PAGE_ROWS,
-                                  s->score ? s->n_top : KVMAP_NO_SCORES, s->pages);
-    s->n_pages = s->n_shared;
-    int end = s->n_shared * ENGINE_PAGE_ROWS;
-    /* With scores, the last shared row prices the first own token. Without, only a
-     * prompt that is shared to its end runs its last row again, to sample. */
-    s->next = end == 0 ? 0 : s->score || end == s->n_prompt ? end - 1 : end;
-    s->n_cached = s->next;
-}
-
-/* Announces the prompt pages that this sequence is going to fill. */
-static void announce(struct engine *en, struct seq *s)
-{
-    s->n_announced = en->o.no_sharing ? s->n_shared : s->n_prompt / ENGINE_PAGE_ROWS;
-    for (int i = s->n_shared; i < s->n_announced; i++)
-        kvmap_publish(en->kv, s->pages[i], i ? s->pages[i - 1] : KVMAP_NONE, salt_of(en, s),
-                      s->tokens + i * ENGINE_PAGE_ROWS, s->score ? s->n_top : KVMAP_NO_SCORES);
-    if (s->score && s->n_announced > 0 && s->n_shared == 0)
-        kvmap_score_put(en->kv, s->pages[0], 0, &(struct kvmap_score){NAN, -1, 0, NULL});
-}
-
-static int free_slot(const struct engine *en)
-{
-    for (int i = 0; i < en->o.max_slots; i++)
-        if (!en->slots[i])
-            return i;
-    return -1;
-}
-
-static void build_view(struct engine *en, struct sched_view *v);
-
-/* Room for a request of higher priority is made by preempting one of lower. */
-static void make_room(struct engine *en, int priority)
-{
-    struct sched_view v;
-    build_view(en, &v);
-    int victim = v.draining ? -1 : sched_victim(&v, priority);
-    if (victim >= 0)
-        yield_seq(en, en->view_seq[victim]);
-}
-
-static bool admit_one(struct engine *en, int which)
-{
-    struct seq *s = en->waiting[which];
-    int slot = free_slot(en);
-    if (slot < 0)
-        return false;
-    share_prefix(en, s);
-    int need = (s->n_known + ENGINE_PAGE_ROWS - 1) / ENGINE_PAGE_ROWS - s->n_shared;
-    if (!sched_fits((uint32_t)need, kvmap_room(en->kv), en->n_active) ||
-        !kvmap_take(en->kv, need, s->pages + s->n_shared)) {
-        kvmap_release(en->kv, s->pages, s->n_shared);
-        s->n_pages = s->n_shared = s->next = s->n_cached = 0;
-        return false;
-    }
-    s->n_pages += need;
-    announce(en, s);
-    s->slot = slot;
-    en->slots[slot] = s;
-    en->n_active++;
-    en->stats.cached_tokens += (uint64_t)s->n_cached;
-    seq_go(s, SEQ_RUNNING);
-    memmove(en->waiting + which, en->waiting + which + 1, (size_t)(en->n_waiting - which - 1) * sizeof *en->waiting);
-    en->n_waiting--;
-    return true;
-}
-
-static void admit(struct engine *en, bool *busy)
-{
-    while (en->try_admit && en->n_waiting > 0) {
-        for (int i = 0; i < en->n_waiting; i++) {
-            const struct seq *s = en->waiting[i];
-            en->waits[i] = (struct sched_wait){s->priority, s->key->served, s->arrival};
-        }
-        int which = sched_pick(en->waits, en->n_waiting);
-        if (admit_one(en, which)) {
-            *busy = true;
-            continue;
-        }
-        make_room(en, en->waiting[which]->priority);
-        en->try_admit = false;
-    }
-}
+#include "coordinator/engine_state.h"
 
 /* ---- sending ---------------------------------------------------------------------------- */
-
-/* Takes no rows before the pages it shares are on their way. The last one says it
- * for all: whoever writes it waited for those before. */
-static bool waits_for_prefix(const struct engine *en, const struct seq *s)
-{
-    return s->n_shared > 0 && kvmap_state(en->kv, s->pages[s->n_shared - 1]) != KVMAP_SENT;
-}
-
-static void build_view(struct engine *en, struct sched_view *v)
-{
-    *v = (struct sched_view){
-        .seqs = en->view, .lim = en->lim, .next_step = pipeline_next_step(en->pipe),
-        .n_flight = pipeline_flights(en->pipe), .room = kvmap_room(en->kv),
-    };
-    for (int i = 0; i < en->o.max_slots; i++) {
-        struct seq *s = en->slots[i];
-        if (!s)
-            continue;
-        v->draining |= s->state == SEQ_YIELDING;
-        en->view_seq[v->n] = s;
-        en->view[v->n++] = seq_view(s, s->cancelled || waits_for_prefix(en, s));
-    }
-}
-
-/* Marks the published pages that the rows up to s->next have completed. */
-static void note_sent(struct engine *en, struct seq *s, int first)
-{
-    int done = s->next / ENGINE_PAGE_ROWS;
-    int page = first / ENGINE_PAGE_ROWS;
-    for (page = page > s->n_shared ? page : s->n_shared; page < done && page < s->n_announced; page++)
-        kvmap_sent(en->kv, s->pages[page]);
-}
 
 static err send_plan(struct engine *en, const struct sched_plan *plan, struct why *why)
 {
@@ -389,7 +41,7 @@ static err send_plan(struct engine *en, const struct sched_plan *plan, struct wh
     }
     TRY(pipeline_send(en->pipe, en->parts, plan->n_items, why));
     for (int i = 0; i < plan->n_items; i++)
-        note_sent(en, en->parts[i].seq, en->parts[i].first);
+        place_sent(en, en->parts[i].seq, en->parts[i].first);
 out:
     return e;
 }
@@ -400,14 +52,14 @@ static err send_all(struct engine *en, bool *busy, struct why *why)
     struct sched_plan plan = {.items = en->items, .lane = en->lanes};
     struct sched_view v;
     while (en->n_active > 0 && pipeline_has_room(en->pipe)) {
-        build_view(en, &v);
+        place_view(en, &v);
         bool go = sched_batch(&v, &plan);
         if (go) {
             *busy = true;
             TRY(send_plan(en, &plan, why));
         }
         if (plan.victim >= 0)
-            yield_seq(en, en->view_seq[plan.victim]);
+            place_preempt(en, en->view_seq[plan.victim]);
         if (!go)
             break;
     }
@@ -475,8 +127,8 @@ err engine_turn(struct engine *en, bool *busy, struct why *why)
 {
     err e;
     TRY(pipeline_poll(en->pipe, busy, why));
-    settle(en, busy);
-    admit(en, busy);
+    place_settle(en, busy);
+    place_admit(en, busy);
     TRY(send_all(en, busy, why));
 out:
     return e;
@@ -606,7 +258,7 @@ err engine_open(struct transport *t, const struct engine_options *o, struct engi
         .max_parts = o->max_slots < o->max_rows ? o->max_slots : o->max_rows,
         .lim = wire,
     };
-    struct pipeline_sink sink = {en, on_score, on_sample, on_landed};
+    struct pipeline_sink sink = report_sink(en);
     TRY(pipeline_open(t, &po, &sink, &en->pipe, why));
     *out = en;
     en = NULL;
@@ -619,8 +271,8 @@ out:
 static void fail_seq(struct engine *en, struct seq *s)
 {
     if (s->state != SEQ_ENDED)
-        end_seq(en, s, (struct gen_event){.kind = GEN_FAILED, .code = ERR_CANCELLED, .reason = "the engine closed"});
-    free_seq(en, s);
+        report_failure(en, s, ERR_CANCELLED, "the engine closed");
+    place_free(en, s);
 }
 
 void engine_close(struct engine *en)

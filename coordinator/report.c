@@ -1,76 +1,134 @@
-/* report.c - see report.h.
+/* report.c - results of the pipeline become events, each once and in order.
  *
- * Messages describe themselves (protobuf-c keeps names and offsets), so a field
- * added to the schema appears in the report without a line here.
+ * Scores of shared tokens come from their pages (kvmap.h) just before the first
+ * own result. After a preemption the same rows run again; next_score and n_known
+ * know what was reported.
  */
-#include "coordinator/report.h"
-
-#include <inttypes.h>
+#include <assert.h>
 #include <math.h>
-#include <string.h>
 
-static void put_value(struct buf *out, const ProtobufCFieldDescriptor *f, const void *at)
+#include "coordinator/engine_state.h"
+
+static void emit(struct seq *s, struct gen_event ev)
 {
-    switch (f->type) {
-    case PROTOBUF_C_TYPE_UINT32:
-        buf_printf(out, "%" PRIu32, *(const uint32_t *)at);
-        break;
-    case PROTOBUF_C_TYPE_UINT64:
-        buf_printf(out, "%" PRIu64, *(const uint64_t *)at);
-        break;
-    case PROTOBUF_C_TYPE_DOUBLE: {
-        double x = *(const double *)at;
-        buf_printf(out, "%.9g", isfinite(x) ? x : 0.0);
-        break;
-    }
-    case PROTOBUF_C_TYPE_BOOL:
-        buf_puts(out, *(const protobuf_c_boolean *)at ? "true" : "false");
-        break;
-    case PROTOBUF_C_TYPE_STRING: {
-        const char *s = *(char *const *)at;
-        buf_put_json(out, s ? s : "", s ? strlen(s) : 0, false);
-        break;
-    }
-    case PROTOBUF_C_TYPE_MESSAGE:
-        report_put_json(out, *(const ProtobufCMessage *const *)at);
-        break;
-    default:
-        buf_puts(out, "null"); /* no such field in a report's messages */
+    ev.n_prompt = s->n_prompt;
+    ev.n_generated = s->n_known - s->n_prompt;
+    ev.n_cached = s->n_cached;
+    s->fn(s->ctx, &ev);
+}
+
+static void emit_score(struct seq *s, int pos, const struct kvmap_score *score)
+{
+    assert(pos == s->next_score);
+    s->next_score++;
+    emit(s, (struct gen_event){
+        .kind = GEN_PROMPT, .pos = pos, .token = s->tokens[pos], .logprob = score->logprob,
+        .argmax = score->argmax, .n_top = score->n_top < s->n_top ? score->n_top : s->n_top, .top = score->top,
+    });
+}
+
+/* Reports the scores that come before the first own one: those of shared tokens,
+ * which by now are there (their rows went first), or that of the first token. */
+static void emit_scores_before(struct engine *en, struct seq *s)
+{
+    int end = s->n_shared * ENGINE_PAGE_ROWS;
+    struct kvmap_score score = {NAN, -1, 0, NULL};
+    if (!s->score)
+        return;
+    if (end == 0 && s->next_score == 0)
+        emit_score(s, 0, &score);
+    while (!s->cancelled && s->next_score < end) {
+        int pos = s->next_score;
+        bool there = kvmap_score_get(en->kv, s->pages[pos / ENGINE_PAGE_ROWS], pos % ENGINE_PAGE_ROWS, &score);
+        assert(there);
+        emit_score(s, pos, &score);
     }
 }
 
-/* Number of values of a field: 0 or 1, or those of a list. */
-static size_t count_of(const ProtobufCFieldDescriptor *f, const char *base)
+static void end_seq(struct engine *en, struct seq *s, struct gen_event ev)
 {
-    if (f->label == PROTOBUF_C_LABEL_REPEATED)
-        return *(const size_t *)(base + f->quantifier_offset);
-    if (f->type == PROTOBUF_C_TYPE_STRING || f->type == PROTOBUF_C_TYPE_MESSAGE)
-        return *(const void *const *)(base + f->offset) != NULL;
-    return f->label == PROTOBUF_C_LABEL_REQUIRED || *(const protobuf_c_boolean *)(base + f->quantifier_offset);
+    assert(s->state != SEQ_ENDED);
+    seq_go(s, SEQ_ENDED);
+    en->stats.cancelled += ev.kind == GEN_FINISHED && ev.finish == FINISH_CANCELLED;
+    en->stats.failed += ev.kind == GEN_FAILED;
+    emit(s, ev);
 }
 
-void report_put_json(struct buf *out, const ProtobufCMessage *m)
+void report_finish(struct engine *en, struct seq *s, enum finish how)
 {
-    const char *base = (const char *)m, *comma = "";
-    buf_putc(out, '{');
-    for (unsigned i = 0; i < m->descriptor->n_fields; i++) {
-        const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
-        bool list = f->label == PROTOBUF_C_LABEL_REPEATED;
-        size_t n = count_of(f, base);
-        if (n == 0 && !list)
-            continue;
-        buf_printf(out, "%s\"%s\":%s", comma, f->name, list ? "[" : "");
-        comma = ",";
-        for (size_t j = 0; j < n; j++) {
-            const char *at = base + f->offset;
-            if (list) /* lists in a report hold messages only: an array of pointers */
-                at = *(const char *const *)at + j * sizeof(void *);
-            if (j)
-                buf_putc(out, ',');
-            put_value(out, f, at);
-        }
-        if (list)
-            buf_putc(out, ']');
-    }
-    buf_putc(out, '}');
+    end_seq(en, s, (struct gen_event){.kind = GEN_FINISHED, .pos = s->n_known, .finish = how});
+}
+
+void report_failure(struct engine *en, struct seq *s, err code, const char *reason)
+{
+    end_seq(en, s, (struct gen_event){.kind = GEN_FAILED, .pos = s->n_known, .code = code, .reason = reason});
+}
+
+/* ---- results ---------------------------------------------------------------------- */
+
+/* Files the score of a prompt token with its page, for those who share it later. */
+static void keep_score(struct engine *en, struct seq *s, int pos, const struct kvmap_score *score)
+{
+    int page = pos / ENGINE_PAGE_ROWS;
+    if (page >= s->n_shared && page < s->n_announced)
+        kvmap_score_put(en->kv, s->pages[page], pos % ENGINE_PAGE_ROWS, score);
+}
+
+static void copy_top(struct token_logprob *dst, const struct wire_result *r)
+{
+    for (int i = 0; i < r->n_top; i++)
+        dst[i] = (struct token_logprob){r->top[i].token, r->top[i].logprob};
+}
+
+static void on_score(void *ctx, struct seq *s, const struct wire_result *r)
+{
+    struct engine *en = ctx;
+    struct token_logprob top[SAMPLE_MAX_TOP];
+    struct kvmap_score score = {r->logprob, r->argmax, r->n_top, top};
+    copy_top(top, r);
+    keep_score(en, s, r->pos + 1, &score);
+    if (s->cancelled || s->state == SEQ_ENDED)
+        return;
+    emit_scores_before(en, s);
+    /* After a preemption, what was reported before is not reported again. */
+    if (r->pos + 1 == s->next_score && !s->cancelled)
+        emit_score(s, r->pos + 1, &score);
+}
+
+static void on_sample(void *ctx, struct seq *s, const struct wire_result *r)
+{
+    struct engine *en = ctx;
+    struct token_logprob top[SAMPLE_MAX_TOP];
+    s->n_pending--;
+    if (s->cancelled || s->state == SEQ_ENDED)
+        return;
+    emit_scores_before(en, s);
+    if (s->cancelled)
+        return;
+    copy_top(top, r);
+    assert(r->pos + 1 == s->n_known && s->n_known < s->max_tokens);
+    s->tokens[s->n_known++] = r->token;
+    en->stats.generated_tokens++;
+    emit(s, (struct gen_event){
+        .kind = GEN_TOKEN, .pos = r->pos + 1, .token = r->token, .logprob = r->logprob, .argmax = r->argmax,
+        .n_top = r->n_top, .top = top,
+    });
+    if (!s->cancelled && (r->ended || s->n_known == s->max_tokens))
+        report_finish(en, s, seq_finish(s));
+}
+
+/* What has no token to wait for is complete when its last row is back. */
+static void on_landed(void *ctx, struct seq *s)
+{
+    struct engine *en = ctx;
+    if (s->cancelled || s->state != SEQ_RUNNING || s->n_flight > 0 || s->next < s->n_rows)
+        return;
+    emit_scores_before(en, s);
+    if (!s->cancelled && seq_is_complete(s))
+        report_finish(en, s, seq_finish(s));
+}
+
+struct pipeline_sink report_sink(struct engine *en)
+{
+    return (struct pipeline_sink){en, on_score, on_sample, on_landed};
 }

@@ -223,12 +223,13 @@ static void cancelled_at_any_turn(void **state)
 static void preempted_requests_go_on_with_the_same_tokens(void **state)
 {
     (void)state;
-    for (int n = 1; n <= 3; n++) {
-        struct pipe_options o = options(n);
+    for (int n = 1; n <= 6; n++) {
+        int n_stages = (n + 1) / 2, shared = n % 2 * 64;
+        struct pipe_options o = options(n_stages);
         o.engine.n_pages = 24; /* 768 positions for 16 slots */
         struct pipe *p = open_fake(&o, 50);
         for (int i = 0; i < 24; i++) {
-            make_request(i, 0, 1 + rnd(60), 150);
+            make_request(i, i % 4 ? shared : 0, 1 + rnd(60), 150);
             requests[i].score_prompt = i % 3 == 0;
             requests[i].priority = i % 2;
         }
@@ -239,7 +240,7 @@ static void preempted_requests_go_on_with_the_same_tokens(void **state)
         engine_stats(pipe_engine(p), &st);
         assert_true(st.preempted > 0);
         assert_int_equal(st.pages_used, 0);
-        close_fake(p, n, ERR_OK);
+        close_fake(p, n_stages, ERR_OK);
     }
 }
 
