@@ -9,7 +9,7 @@
 #define CORDEE_CLI_REMOTE_H
 
 #include "coordinator/link.h"
-#include "coordinator/report.h"
+#include "coordinator/status.h"
 
 struct event_base;
 struct remote;

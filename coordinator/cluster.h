@@ -13,7 +13,7 @@
 #include "coordinator/config.h"
 #include "coordinator/launch.h"
 #include "coordinator/link.h"
-#include "coordinator/report.h"
+#include "coordinator/status.h"
 
 struct cluster;
 

@@ -11,7 +11,7 @@
 
 #include "api/http.h"
 #include "coordinator/front.h"
-#include "coordinator/report.h"
+#include "coordinator/status.h"
 
 struct keys;
 struct gateway;

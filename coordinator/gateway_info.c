@@ -39,7 +39,7 @@ static void stats_done(void *ctx, const Cordee__Stats *stats)
     struct stats_wait *w = ctx;
     struct buf body = { 0 };
     if (w->x && stats) {
-        report_put_json(&body, &stats->base);
+        status_put_json(&body, &stats->base);
         gateway_reply_json(w->x, 200, &body);
     } else if (w->x) {
         gateway_reply_error(w->x, 503, "the cluster cannot say at the moment", NULL, NULL);

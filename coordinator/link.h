@@ -15,7 +15,7 @@
 #define CORDEE_COORDINATOR_LINK_H
 
 #include "coordinator/backend.h"
-#include "coordinator/report.h"
+#include "coordinator/status.h"
 
 struct link;
 

@@ -10,7 +10,7 @@
 
 #include "coordinator/config.h"
 #include "coordinator/front.h"
-#include "coordinator/report.h"
+#include "coordinator/status.h"
 #include "transport/control.h"
 #include "transport/transport.h"
 

@@ -12,7 +12,7 @@
 #define CORDEE_COORDINATOR_SERVICE_H
 
 #include "coordinator/front.h"
-#include "coordinator/report.h"
+#include "coordinator/status.h"
 
 struct service;
 struct service_peer;

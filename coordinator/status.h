@@ -1,10 +1,10 @@
-/* report.h - what a server says about itself: health and statistics.
+/* status.h - what a server says about itself: health and statistics.
  *
  * The front doors (gateway.h, service.h) get both through functions, because who
  * knows differs: rank 0 asks its engine, `serve` asks rank 0 over the link.
  */
-#ifndef CORDEE_COORDINATOR_REPORT_H
-#define CORDEE_COORDINATOR_REPORT_H
+#ifndef CORDEE_COORDINATOR_STATUS_H
+#define CORDEE_COORDINATOR_STATUS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,6 +27,6 @@ typedef void stats_query_fn(void *ctx, stats_done_fn *done, void *done_ctx);
 /* Appends a message as one JSON object, fields by their names in cordee.proto;
  * absent ones are left out. For Stats and what is in it: numbers, strings, bools and
  * (lists of) messages. */
-void report_put_json(struct buf *out, const ProtobufCMessage *m);
+void status_put_json(struct buf *out, const ProtobufCMessage *m);
 
 #endif
