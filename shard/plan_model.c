@@ -16,24 +16,28 @@ err plan_model_fill(const struct source *src, const struct stage_limits *lim, co
     const struct hparams *hp = source_hparams(src);
     struct stage_bytes layer = {0}, embed, head;
     int n = hp->n_layer;
+    uint64_t scratch = 0;
     err e;
     uint64_t *layer_bytes = calloc((size_t)hp->n_layer + 1, sizeof *layer_bytes);
 
     if (!layer_bytes)
         FAIL(ERR_NOMEM, "plan");
-    for (int i = 0; i < hp->n_layer; i++)
-        layer_bytes[i] = source_layer_bytes(src, i);
     TRY(stage_measure(src, (struct stage_range){0, 0, true, false}, lim, k, threads, &embed, why));
     TRY(stage_measure(src, (struct stage_range){n, n, false, true}, lim, k, threads, &head, why));
-    if (hp->n_layer > 0)
-        TRY(stage_measure(src, (struct stage_range){0, 1, false, false}, lim, k, threads, &layer, why));
+    /* Measured, not summed from the file: a stage holds routers and latent
+     * projections in other types than the file does. */
+    for (int i = 0; i < n; i++) {
+        TRY(stage_measure(src, (struct stage_range){i, i + 1, false, false}, lim, k, threads, &layer, why));
+        layer_bytes[i] = layer.weights;
+        scratch = most(scratch, layer.scratch);
+    }
     *out = (struct plan_model){
         .n_layer = hp->n_layer,
         .layer_bytes = layer_bytes,
-        .embed_bytes = source_embed_bytes(src),
-        .head_bytes = source_head_bytes(src),
+        .embed_bytes = embed.weights,
+        .head_bytes = head.weights,
         .kv_bytes_per_layer = layer.kv,
-        .fixed_bytes = most(most(embed.scratch, head.scratch), layer.scratch),
+        .fixed_bytes = most(most(embed.scratch, head.scratch), scratch),
     };
     layer_bytes = NULL;
 out:
