@@ -181,6 +181,13 @@ static void choice_finish(struct choice *ch, enum finish finish, int match, int3
 
 /* ---- tokens come in ---------------------------------------------------------------------- */
 
+/* Models pad their vocabulary: ids behind the tokenizer's last piece are valid and
+ * stand for no text. */
+static bool has_piece(const struct front *f, int32_t token)
+{
+    return token < tokenizer_size(f->tok);
+}
+
 static bool is_end(const struct call *c, int32_t token)
 {
     for (int i = 0; i < c->n_end; i++)
@@ -202,7 +209,7 @@ static int token_decode(struct choice *ch, bool prompt, struct front_event *ev)
     ev->offset = ch->n_chars;
     err e = front_token_bytes(f, ev->token, &f->raw, &why);
     /* A token that ends the text is no part of it. */
-    if (e == ERR_OK && (prompt || !is_end(c, ev->token)))
+    if (e == ERR_OK && (prompt || !is_end(c, ev->token)) && has_piece(f, ev->token))
         e = tok_stream_push(&ch->stream, ev->token, &f->text, &why);
     if (e == ERR_OK && (f->raw.failed || f->text.failed))
         e = why_set(&why, ERR_NOMEM, "no memory for a token's text");
@@ -459,6 +466,8 @@ void front_close(struct front *f)
 
 err front_token_bytes(const struct front *f, int32_t token, struct buf *out, struct why *why)
 {
+    if (!has_piece(f, token))
+        return ERR_OK;
     if (tokenizer_type(f->tok, token) != TOKEN_CONTROL)
         return tokenizer_token_bytes(f->tok, token, out, why);
     size_t len = 0;
