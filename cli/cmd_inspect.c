@@ -78,7 +78,7 @@ int cmd_inspect(int argc, char **argv)
         code = cmd_fail("inspect", ERR_INVAL, &why, EXIT_USAGE);
         goto out;
     }
-    err e = source_open(x.path, &src, &why);
+    err e = source_open_any(x.path, &src, &why);
     if (!e && x.dump)
         e = dump_tensor(src, x.dump, &why);
     else if (!e) {

@@ -159,24 +159,10 @@ void rank0_query_stats(void *rank0, stats_done_fn *done, void *done_ctx)
     free(list);
 }
 
-static uint64_t count_parameters(const struct source *src)
-{
-    uint64_t n = 0;
-    for (int i = 0; i < source_n_tensors(src); i++) {
-        struct tensor_view t;
-        uint64_t size = 1;
-        source_tensor_at(src, i, &t);
-        for (int j = 0; j < t.n_dims; j++)
-            size *= (uint64_t)t.dims[j];
-        n += size;
-    }
-    return n;
-}
-
 void rank0_facts(const struct config *c, const struct source *src, struct model_facts *out)
 {
     const struct hparams *hp = source_hparams(src);
-    *out = (struct model_facts){.n_vocab = hp->n_vocab, .n_params = count_parameters(src)};
+    *out = (struct model_facts){.n_vocab = hp->n_vocab, .n_params = source_parameters(src)};
     snprintf(out->name, sizeof out->name, "%s", c->name[0] ? c->name : source_name(src));
     snprintf(out->family, sizeof out->family, "%s", source_arch(src)->name);
     snprintf(out->hash, sizeof out->hash, "%s", source_hash(src));

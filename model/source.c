@@ -204,7 +204,16 @@ const char *source_chat_template(const struct source *s)
 
 err source_tokenizer(const struct source *s, struct tokenizer **out, struct why *why)
 {
-    return s->reader.type->tokenizer(s->reader.ctx, out, why);
+    struct tokenizer *t = NULL;
+    err e;
+
+    TRY(s->reader.type->tokenizer(s->reader.ctx, &t, why));
+    TRY(tokenizer_add_end(t, s->reader.end, (size_t)s->reader.n_end, why));
+    *out = t;
+    t = NULL;
+out:
+    tokenizer_close(t);
+    return e;
 }
 
 err source_open_tokenizer(const char *path, struct tokenizer **out, struct why *why)

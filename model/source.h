@@ -64,7 +64,8 @@ const char *source_hash(const struct source *s);
 /* NULL if the model carries none. */
 const char *source_chat_template(const struct source *s);
 
-/* Builds the model's tokenizer; close with tokenizer_close(). */
+/* Builds the model's tokenizer, its end tokens those of the vocabulary and of the
+ * model's other files (source_end_tokens); close with tokenizer_close(). */
 MUST_CHECK err source_tokenizer(const struct source *s, struct tokenizer **out, struct why *why);
 /* The tokenizer of a path that need not hold a model that can run: a GGUF of any
  * family or without tensors, a directory with only tokenizer files. */

@@ -183,3 +183,23 @@ size_t tokenizer_eog(const struct tokenizer *t, const int32_t **ids)
     *ids = t->eog;
     return t->n_eog;
 }
+
+static bool ends(const struct tokenizer *t, int32_t id)
+{
+    for (size_t i = 0; i < t->n_eog; i++)
+        if (t->eog[i] == id)
+            return true;
+    return false;
+}
+
+err tokenizer_add_end(struct tokenizer *t, const int32_t *ids, size_t n, struct why *why)
+{
+    int32_t *grown = realloc(t->eog, (t->n_eog + n + 1) * sizeof *grown);
+    if (!grown)
+        return why_set(why, ERR_NOMEM, "tokenizer: end tokens");
+    t->eog = grown;
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] >= 0 && ids[i] < tokenizer_size(t) && !ends(t, ids[i]))
+            t->eog[t->n_eog++] = ids[i];
+    return ERR_OK;
+}

@@ -142,5 +142,9 @@ int32_t tokenizer_find(const struct tokenizer *t, const char *piece, size_t len)
 /* End-of-generation ids (eos and the end-of-turn tokens that the vocabulary
  * names, e.g. <|eot_id|>, <end_of_turn>, <|im_end|>). */
 size_t tokenizer_eog(const struct tokenizer *t, const int32_t **ids);
+/* Adds end ids that some other file of the model names (generation_config.json).
+ * Those known already or out of range are ignored. Only right after opening, before
+ * the tokenizer is shared. ERR_NOMEM. */
+MUST_CHECK err tokenizer_add_end(struct tokenizer *t, const int32_t *ids, size_t n, struct why *why);
 
 #endif
