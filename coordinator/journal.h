@@ -33,6 +33,7 @@ struct journal_entry {
     int n_prompt_told; /* prompt scores reported */
     int n_prompt_seen; /* prompt scores that came since the last sending */
     int n_cached;      /* as the first epoch said */
+    int n_lost;        /* epochs lost under it in a row without a word from it */
 };
 
 TAILQ_HEAD(journal_list, journal_entry);

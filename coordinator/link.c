@@ -17,6 +17,9 @@
 #include "proto/frame.h"
 
 enum { RETRY_MS = 100 }; /* after rank 0 had no room */
+/* A request that takes this many epochs down in a row without a token coming of it is
+ * no victim but the cause: it fails, so that the others can live. */
+#define LOST_MOST 5
 #define QUERY_IDS (UINT64_C(1) << 63) /* wires never get there */
 
 struct stats_wait {
@@ -222,10 +225,17 @@ static void stats_give_up(struct link *l)
 
 void link_on_lost(struct link *l)
 {
-    struct journal_entry *en;
+    struct journal_entry *en, *next;
     l->ready = false;
-    TAILQ_FOREACH(en, &l->journal.entries, link)
+    for (en = TAILQ_FIRST(&l->journal.entries); en; en = next) {
+        next = TAILQ_NEXT(en, link);
+        en->n_lost += en->state == JOURNAL_SENT;
         entry_wait(en);
+        if (en->n_lost < LOST_MOST)
+            continue;
+        entry_fail(l, en, ERR_PEER, "the cluster was lost again and again while it computed this request");
+        next = TAILQ_FIRST(&l->journal.entries); /* the callback may have changed the list */
+    }
     stats_give_up(l);
 }
 
@@ -273,6 +283,8 @@ static err token_deliver(struct link *l, struct journal_entry *en, const Cordee_
     if (prompt && (en->n_prompt_seen >= en->req.n_ids || t->token != (uint32_t)en->req.ids[en->n_prompt_seen]))
         return why_set(why, ERR_FORMAT, "rank 0 scored prompt token %u, which was not asked", t->token);
     struct gen_event ev = event_make(en, prompt ? GEN_PROMPT : GEN_TOKEN);
+    if (!prompt || en->n_prompt_seen >= en->n_prompt_told)
+        en->n_lost = 0;
     ev.token = (int32_t)t->token;
     ev.logprob = t->has_logprob ? t->logprob : NAN;
     for (size_t i = 0; i < t->n_top; i++)

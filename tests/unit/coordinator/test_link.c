@@ -408,6 +408,22 @@ static void test_stats(void **state)
     assert_int_equal(got, -1);
 }
 
+/* A request that never yields a token and always loses its epoch is the cause, not a victim. */
+static void test_poison_fails(void **state)
+{
+    struct fixture *x = *state;
+    struct gen_request r = request();
+    submit(x, &r);
+    for (int lost = 1; lost <= 5; lost++) {
+        assert_int_equal(x->n_failed, 0);
+        epoch_up(x); /* sent, and lost before the engine's first turn */
+        epoch_down(x, false);
+    }
+    assert_int_equal(x->n_failed, 1);
+    assert_int_equal(x->code, ERR_PEER);
+    assert_int_equal(link_pending(x->link), 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -416,6 +432,7 @@ int main(void)
         T(test_killed_anywhere_scoring_only), T(test_waits_for_the_first_epoch), T(test_patience_ends),
         T(test_journal_limit), T(test_full_engine_is_retried), T(test_cancel_in_every_state),
         T(test_refusal_reaches_the_asker), T(test_garbage_from_rank0), T(test_stats),
+        T(test_poison_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
