@@ -10,6 +10,13 @@ static inline int attn_cols(int n)
     return (n + 15) / 16 * 16;
 }
 
+/* The running softmax of one query and head, and its weights for the page at hand. */
+struct attn_row {
+    float max, sum, keep; /* keep: what to multiply the values so far with */
+    float unused;         /* keeps p aligned */
+    float p[KV_PAGE];
+};
+
 /* Query position pos sees [*from, *to); never empty for a valid batch. */
 static inline void attn_span(const struct attn *a, int pos, int *from, int *to)
 {

@@ -80,6 +80,7 @@ size_t kv_row_bytes(enum kv_type t, int n)
 
 size_t attn_scratch_bytes(int n_q, int n_group, int dk, int dv)
 {
-    size_t page = (size_t)KV_PAGE * (size_t)(attn_cols(dk) + attn_cols(dv)), rows = (size_t)n_q * (size_t)n_group;
-    return ((page + 2 * rows) * sizeof(float) + 63) & ~(size_t)63;
+    int cols = attn_cols(dk) > attn_cols(dv) ? attn_cols(dk) : attn_cols(dv);
+    size_t page = (size_t)KV_PAGE * (size_t)cols * sizeof(float);
+    return (page + (size_t)n_q * (size_t)n_group * sizeof(struct attn_row) + 63) & ~(size_t)63;
 }

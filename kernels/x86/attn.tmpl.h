@@ -1,9 +1,9 @@
 /* attn.tmpl.h - attention over KV pages, for the query heads that share one KV head.
  *
- * Pages are the outer loop: a page's keys and values become f32 rows in scratch
- * once, then every (query, head) row takes its scores, its running maximum and
- * its weighted sum of values from the first-level cache. So grouped heads and the
- * queries of a prompt chunk share one read of the KV cache.
+ * Pages are the outer loop: a page's keys become f32 rows in scratch once, every
+ * (query, head) row takes its scores from there, then the values take the keys'
+ * place: half a page at a time fits the first-level cache with room to spare. So
+ * grouped heads and the queries of a prompt chunk share one read of the KV cache.
  *
  * A score is a dot product along dk in V_LANES lanes, reduced by a tree that is
  * the same for every position (v_sum_each). Values are added in the order of
@@ -11,6 +11,7 @@
  * cannot see, so its bits depend on its own query and position only.
  */
 #include <math.h>
+#include <stdbool.h>
 
 #include "base/f16.h"
 #include "kernels/attn.h"
@@ -20,17 +21,16 @@
 #define PAGE_VECTORS (KV_PAGE / V_LANES)
 
 struct attn_work {
-    float *k, *v;  /* [KV_PAGE][k_cols], [KV_PAGE][v_cols]; columns past dk, dv are zero */
-    float *running; /* [n_q][n_group][2]: maximum, sum */
+    float *page;        /* [KV_PAGE][k_cols] keys, then [KV_PAGE][v_cols] values; columns past dk, dv are zero */
+    struct attn_row *row; /* [n_q][n_group] */
     int k_cols, v_cols;
 };
 
 INLINE struct attn_work attn_work_at(const struct attn *a, void *scratch)
 {
     struct attn_work w = {.k_cols = attn_cols(a->dk), .v_cols = attn_cols(a->dv)};
-    w.k = scratch;
-    w.v = w.k + KV_PAGE * w.k_cols;
-    w.running = w.v + KV_PAGE * w.v_cols;
+    w.page = scratch;
+    w.row = (struct attn_row *)(w.page + KV_PAGE * (w.k_cols > w.v_cols ? w.k_cols : w.v_cols));
     return w;
 }
 
@@ -69,7 +69,7 @@ INLINE void page_scores(const struct attn_work *w, const float *q, int dk, vf s[
     int whole = dk / V_LANES * V_LANES;
     UNROLL
     for (int g = 0; g < PAGE_VECTORS; g++) {
-        const float *k = w->k + g * V_LANES * w->k_cols;
+        const float *k = w->page + g * V_LANES * w->k_cols;
         vf acc[V_LANES];
         UNROLL
         for (int j = 0; j < V_LANES; j++)
@@ -101,7 +101,7 @@ INLINE void page_values(const struct attn_work *w, float *out, int dv, float kee
         for (int i = 0; i < WIDE; i++)
             acc[i] = v_mul(v_loadf(out + c + i * V_LANES), v_set(keep));
         for (int j = j0; j < j1; j++) {
-            const float *v = w->v + j * w->v_cols + c;
+            const float *v = w->page + j * w->v_cols + c;
             vf x = v_set(p[j]);
             UNROLL
             for (int i = 0; i < WIDE; i++)
@@ -115,7 +115,7 @@ INLINE void page_values(const struct attn_work *w, float *out, int dv, float kee
         int n = dv - c < V_LANES ? dv - c : V_LANES;
         vf acc = v_mul(v_loadf_n(out + c, n), v_set(keep));
         for (int j = j0; j < j1; j++)
-            acc = v_fma(v_set(p[j]), v_loadf(w->v + j * w->v_cols + c), acc);
+            acc = v_fma(v_set(p[j]), v_loadf(w->page + j * w->v_cols + c), acc);
         v_storef_n(out + c, acc, n);
     }
 }
@@ -133,14 +133,13 @@ INLINE vf finish_scores(const struct attn *a, vf s, int head, int base, int pos,
     return v_if_less(j, v_set((float)j1), s, hidden);
 }
 
-/* Query i, head `head` against the positions [from, to) of the page that starts at base. */
-INLINE void attend_row(const struct attn *a, const struct attn_work *w, int i, int head, int base, int from, int to)
+/* Scores of query i, head `head` at the positions [from, to) of the page that
+ * starts at base, and what they make of the running softmax. */
+INLINE void score_row(const struct attn *a, const struct attn_work *w, int i, int head, int base, int from, int to)
 {
     const float *q = a->q + (size_t)i * a->ldq + (size_t)head * (size_t)a->dk;
-    float *out = a->out + (size_t)i * a->ldo + (size_t)head * (size_t)a->dv;
-    float *running = w->running + 2 * (i * a->n_group + head);
-    float p[KV_PAGE];
-    vf s[PAGE_VECTORS], most = v_set(running[0]), sum = v_zero();
+    struct attn_row *row = &w->row[i * a->n_group + head];
+    vf s[PAGE_VECTORS], most = v_set(row->max), sum = v_zero();
     page_scores(w, q, a->dk, s);
     UNROLL
     for (int g = 0; g < PAGE_VECTORS; g++) {
@@ -151,31 +150,54 @@ INLINE void attend_row(const struct attn *a, const struct attn_work *w, int i, i
     UNROLL
     for (int g = 0; g < PAGE_VECTORS; g++) {
         vf e = v_exp(v_sub(s[g], v_set(max)));
-        v_storef(p + g * V_LANES, e);
+        v_storef(row->p + g * V_LANES, e);
         sum = v_add(sum, e);
     }
-    float keep = running[0] == max ? 1 : expf(running[0] - max);
-    running[0] = max;
-    running[1] = running[1] * keep + v_reduce_add(sum);
-    page_values(w, out, a->dv, keep, p, from - base, to - base);
+    row->keep = row->max == max ? 1 : expf(row->max - max);
+    row->max = max;
+    row->sum = row->sum * row->keep + v_reduce_add(sum);
 }
 
+INLINE void prefetch_row(const char *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        _mm_prefetch(p + i, _MM_HINT_T0);
+}
+
+/* What query i sees of the page at base; false if nothing. */
+INLINE bool page_span(const struct attn *a, int i, int base, int *from, int *to)
+{
+    attn_span(a, a->pos0 + i, from, to);
+    *from = *from > base ? *from : base;
+    *to = *to < base + KV_PAGE ? *to : base + KV_PAGE;
+    return *from < *to;
+}
+
+/* The page at base, of which positions [first, end) are seen by any query. While
+ * one half is expanded, the next is on its way from memory. */
 INLINE void attend_page(const struct attn *a, enum kv_type t, const struct attn_work *w, int base, int first, int end)
 {
-    int from = first > base ? first - base : 0, to = end - base < KV_PAGE ? end - base : KV_PAGE;
+    int from = first > base ? first : base, to = end < base + KV_PAGE ? end : base + KV_PAGE, see_from, see_to;
     for (int j = from; j < to; j++) {
-        load_row(t, w->k + j * w->k_cols, attn_k(a, base + j), a->dk, w->k_cols);
-        load_row(t, w->v + j * w->v_cols, attn_v(a, base + j), a->dv, w->v_cols);
+        prefetch_row(attn_v(a, j), a->v_stride);
+        load_row(t, w->page + (j - base) * w->k_cols, attn_k(a, j), a->dk, w->k_cols);
     }
-    for (int i = 0; i < a->n_q; i++) {
-        int see_from, see_to;
-        attn_span(a, a->pos0 + i, &see_from, &see_to);
-        see_from = see_from > base ? see_from : base;
-        see_to = see_to < base + KV_PAGE ? see_to : base + KV_PAGE;
-        if (see_from < see_to)
+    for (int i = 0; i < a->n_q; i++)
+        if (page_span(a, i, base, &see_from, &see_to))
             for (int head = 0; head < a->n_group; head++)
-                attend_row(a, w, i, head, base, see_from, see_to);
+                score_row(a, w, i, head, base, see_from, see_to);
+    for (int j = from; j < to; j++) {
+        if (j + KV_PAGE < end)
+            prefetch_row(attn_k(a, j + KV_PAGE), a->k_stride);
+        load_row(t, w->page + (j - base) * w->v_cols, attn_v(a, j), a->dv, w->v_cols);
     }
+    for (int i = 0; i < a->n_q; i++)
+        if (page_span(a, i, base, &see_from, &see_to))
+            for (int head = 0; head < a->n_group; head++) {
+                float *out = a->out + (size_t)i * a->ldo + (size_t)head * (size_t)a->dv;
+                const struct attn_row *row = &w->row[i * a->n_group + head];
+                page_values(w, out, a->dv, row->keep, row->p, see_from - base, see_to - base);
+            }
 }
 
 INLINE void attend(const struct attn *a, enum kv_type t, void *scratch)
@@ -184,12 +206,12 @@ INLINE void attend(const struct attn *a, enum kv_type t, void *scratch)
     int first, end, ignored;
     attn_span(a, a->pos0, &first, &ignored);
     attn_span(a, a->pos0 + a->n_q - 1, &ignored, &end);
-    memset(w.k, 0, (size_t)KV_PAGE * (size_t)(w.k_cols) * sizeof *w.k); /* rows never loaded must hold numbers */
+    memset(w.page, 0, (size_t)((float *)w.row - w.page) * sizeof *w.page); /* rows never loaded must hold numbers */
     for (int i = 0; i < a->n_q; i++)
         for (int head = 0; head < a->n_group; head++) {
-            float *running = w.running + 2 * (i * a->n_group + head);
-            running[0] = a->sinks ? a->sinks[head] : -INFINITY;
-            running[1] = a->sinks ? 1 : 0;
+            struct attn_row *row = &w.row[i * a->n_group + head];
+            row->max = a->sinks ? a->sinks[head] : -INFINITY;
+            row->sum = a->sinks ? 1 : 0;
             memset(a->out + (size_t)i * a->ldo + (size_t)head * (size_t)a->dv, 0, (size_t)a->dv * sizeof(float));
         }
     for (int base = first / KV_PAGE * KV_PAGE; base < end; base += KV_PAGE)
@@ -197,7 +219,7 @@ INLINE void attend(const struct attn *a, enum kv_type t, void *scratch)
     for (int i = 0; i < a->n_q; i++)
         for (int head = 0; head < a->n_group; head++) {
             float *out = a->out + (size_t)i * a->ldo + (size_t)head * (size_t)a->dv;
-            float sum = w.running[2 * (i * a->n_group + head) + 1];
+            float sum = w.row[i * a->n_group + head].sum;
             vf inverse = v_set(sum > 0 ? 1 / sum : 0);
             for (int c = 0; c < a->dv; c += V_LANES) {
                 int n = a->dv - c < V_LANES ? a->dv - c : V_LANES;
