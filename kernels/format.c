@@ -1,9 +1,9 @@
 /* format.c - the weight formats as files store them.
  *
  * A block of any format is first taken apart into raw factors and codes in
- * column order (struct parts); one formula turns parts into floats. Packing
- * starts from the same parts, so there is exactly one place that knows a
- * format's bit layout, and a packed row gives the same bits as a file row.
+ * column order (struct parts, by the functions of split.h); one formula turns parts
+ * into floats. Packing starts from the same parts, so there is exactly one place
+ * that knows a format's bit layout, and a packed row gives the same bits as a file row.
  */
 #include "kernels/format.h"
 
@@ -12,15 +12,18 @@
 
 #include "base/f16.h"
 #include "kernels/pack_traits.h"
+#include "kernels/split.h"
 
 const struct fmt_traits fmt_traits[FMT_COUNT] = {
-#define FMT_ROW(id, text, elements, size) [FMT_##id] = {.name = text, .block = elements, .block_bytes = size},
-    FMT_MAP(FMT_ROW)
-#undef FMT_ROW
+#define FLOAT_ROW(id, low, elements, size) [FMT_##id] = {.name = #low, .block = elements, .block_bytes = size},
+#define BLOCK_ROW(id, low, elements, size, ...) FLOAT_ROW(id, low, elements, size)
+    FMT_FLOATS(FLOAT_ROW) FMT_BLOCKS(BLOCK_ROW)
+#undef FLOAT_ROW
+#undef BLOCK_ROW
 };
 
 const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-const int8_t mxfp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+const int8_t fp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 size_t fmt_row_bytes(enum fmt f, int64_t k)
 {
@@ -30,166 +33,15 @@ size_t fmt_row_bytes(enum fmt f, int64_t k)
     return (size_t)(k / t->block) * (size_t)t->block_bytes;
 }
 
-static uint16_t get_u16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] | p[1] << 8);
-}
-
-static uint32_t get_u32(const uint8_t *p)
-{
-    return get_u16(p) | (uint32_t)get_u16(p + 2) << 16;
-}
-
-/* 16 bytes hold columns 0..15 in their low nibbles and 16..31 in the high ones. */
-static void nibbles_32(uint8_t *code, const uint8_t *q)
-{
-    for (int i = 0; i < 16; i++) {
-        code[i] = q[i] & 15;
-        code[i + 16] = q[i] >> 4;
-    }
-}
-
-/* Columns whose bit is set gain 16. */
-static void fifth_bits_32(uint8_t *code, uint32_t bits)
-{
-    for (int i = 0; i < 32; i++)
-        code[i] |= (uint8_t)((bits >> i & 1) << 4);
-}
-
-/* Q4_K and Q5_K keep eight 6-bit scales and eight 6-bit minima in 12 bytes. */
-static void scales_6bit_pairs(struct parts *p, const uint8_t *s)
-{
-    for (int i = 0; i < 4; i++) {
-        p->scale[i] = (int8_t)(s[i] & 63);
-        p->min[i] = s[i + 4] & 63;
-        p->scale[i + 4] = (int8_t)((s[i + 8] & 15) | (s[i] >> 6) << 4);
-        p->min[i + 4] = (uint8_t)(s[i + 8] >> 4 | (s[i + 4] >> 6) << 4);
-    }
-}
-
-static void split_q2_k(struct parts *p, const uint8_t *b)
-{
-    const uint8_t *q = b + 16;
-    for (int i = 0; i < 16; i++) {
-        p->scale[i] = b[i] & 15;
-        p->min[i] = b[i] >> 4;
-    }
-    for (int i = 0; i < 256; i++) /* halves of 128: four 32s, two bits each of the same 32 bytes */
-        p->code[i] = q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-    p->d = get_u16(b + 80);
-    p->m = get_u16(b + 82);
-}
-
-static void split_q3_k(struct parts *p, const uint8_t *b)
-{
-    const uint8_t *high = b, *q = b + 32, *s = b + 96;
-    for (int i = 0; i < 256; i++) {
-        int low = q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-        p->code[i] = (uint8_t)(low | (high[i % 32] >> (i / 32) & 1) << 2);
-    }
-    for (int i = 0; i < 16; i++) {
-        int low = i < 8 ? s[i] & 15 : s[i - 8] >> 4;
-        p->scale[i] = (int8_t)((low | (s[8 + i % 4] >> (i / 4 * 2) & 3) << 4) - 32);
-    }
-    p->d = get_u16(b + 108);
-}
-
-static void split_q45_k(struct parts *p, const uint8_t *b, const uint8_t *high, const uint8_t *q)
-{
-    p->d = get_u16(b);
-    p->m = get_u16(b + 2);
-    scales_6bit_pairs(p, b + 4);
-    for (int i = 0; i < 256; i++) { /* 64 columns share 32 bytes: low nibbles first */
-        uint8_t byte = q[i / 64 * 32 + i % 32];
-        p->code[i] = i % 64 < 32 ? byte & 15 : byte >> 4;
-        if (high)
-            p->code[i] |= (uint8_t)((high[i % 32] >> (i / 32) & 1) << 4);
-    }
-}
-
-static void split_q6_k(struct parts *p, const uint8_t *b)
-{
-    const uint8_t *low = b, *high = b + 128;
-    for (int i = 0; i < 256; i++) {
-        int half = i / 128, j = i % 128;
-        uint8_t byte = low[half * 64 + j % 64];
-        int nibble = j < 64 ? byte & 15 : byte >> 4;
-        p->code[i] = (uint8_t)(nibble | (high[half * 32 + j % 32] >> (j / 32 * 2) & 3) << 4);
-    }
-    memcpy(p->scale, b + 192, 16);
-    p->d = get_u16(b + 208);
-}
-
-static void split_iq4_xs(struct parts *p, const uint8_t *b)
-{
-    uint16_t high = get_u16(b + 2);
-    p->d = get_u16(b);
-    for (int i = 0; i < 8; i++) {
-        int low = b[4 + i / 2] >> (i % 2 * 4) & 15;
-        p->scale[i] = (int8_t)((low | (high >> (2 * i) & 3) << 4) - 32);
-        nibbles_32(p->code + 32 * i, b + 8 + 16 * i);
-    }
-}
-
 void parts_from_file(enum fmt f, struct parts *p, const void *block)
 {
-    const uint8_t *b = block;
-    switch (f) {
-    case FMT_Q4_0:
-    case FMT_IQ4_NL:
-        p->d = get_u16(b);
-        nibbles_32(p->code, b + 2);
-        return;
-    case FMT_Q4_1:
-        p->d = get_u16(b);
-        p->m = get_u16(b + 2);
-        nibbles_32(p->code, b + 4);
-        return;
-    case FMT_Q5_0:
-        p->d = get_u16(b);
-        nibbles_32(p->code, b + 6);
-        fifth_bits_32(p->code, get_u32(b + 2));
-        return;
-    case FMT_Q5_1:
-        p->d = get_u16(b);
-        p->m = get_u16(b + 2);
-        nibbles_32(p->code, b + 8);
-        fifth_bits_32(p->code, get_u32(b + 4));
-        return;
-    case FMT_Q8_0:
-        p->d = get_u16(b);
-        for (int i = 0; i < 32; i++)
-            p->code[i] = b[2 + i] ^ 0x80;
-        return;
-    case FMT_MXFP4:
-        p->d = b[0];
-        nibbles_32(p->code, b + 1);
-        return;
-    case FMT_Q2_K:
-        split_q2_k(p, b);
-        return;
-    case FMT_Q3_K:
-        split_q3_k(p, b);
-        return;
-    case FMT_Q4_K:
-        split_q45_k(p, b, NULL, b + 16);
-        return;
-    case FMT_Q5_K:
-        split_q45_k(p, b, b + 16, b + 48);
-        return;
-    case FMT_Q6_K:
-        split_q6_k(p, b);
-        return;
-    case FMT_IQ4_XS:
-        split_iq4_xs(p, b);
-        return;
-    case FMT_F32:
-    case FMT_F16:
-    case FMT_BF16:
-    case FMT_COUNT:
-        break;
-    }
-    assert(!"a block format");
+    static split_fn *const split[FMT_COUNT] = {
+#define FMT_ROW(id, low, ...) [FMT_##id] = split_##low,
+        FMT_BLOCKS(FMT_ROW)
+#undef FMT_ROW
+    };
+    assert(split[f]); /* a block format */
+    split[f](p, block);
 }
 
 /* 2^(e - 128): the exponent of MXFP4 counts halves, as its table is doubled. */
@@ -198,10 +50,28 @@ static float half_of_e8m0(unsigned e)
     return f32_from_bits(e < 2 ? 0x00200000u << e : (e - 1) << 23);
 }
 
+/* Half of an unsigned e4m3 float: its exponent and mantissa are the top of an f32's, 2^-120 too small. */
+static float half_of_ue4m3(unsigned bits)
+{
+    return f32_from_bits(bits << 20) * 0x1p119f;
+}
+
 float parts_scale(enum fmt f, const struct parts *p, int col)
 {
     const struct pack_traits *t = &pack_traits[f];
-    float d = t->d == PACK_D_E8M0 ? half_of_e8m0(p->d) : f16_to_f32(p->d);
+    float d = 0;
+    switch (t->d) {
+    case PACK_D_UE4M3:
+        return half_of_ue4m3((uint8_t)p->scale[col / t->factor]);
+    case PACK_D_E8M0:
+        d = half_of_e8m0(p->d);
+        break;
+    case PACK_D_F32:
+        d = f32_from_bits(p->d);
+        break;
+    default:
+        d = f16_to_f32((uint16_t)p->d);
+    }
     return t->factor ? d * (float)p->scale[col / t->factor] : d;
 }
 
@@ -249,7 +119,7 @@ void fmt_dequant_row(enum fmt f, float *dst, const void *src, int64_t k)
         for (int64_t i = 0; i < k; i++)
             dst[i] = bf16_to_f32(get_u16(b + 2 * i));
         return;
-    default:
+    default: /* blocks */
         for (int64_t i = 0; i < k; i += fmt_traits[f].block, b += fmt_traits[f].block_bytes) {
             parts_from_file(f, &p, b);
             parts_values(f, dst + i, &p);

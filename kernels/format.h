@@ -17,27 +17,48 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/*        id       name      block  bytes  (of a block in a file) */
-#define FMT_MAP(X)                        \
-    X(F32, "f32", 1, 4)                   \
-    X(F16, "f16", 1, 2)                   \
-    X(BF16, "bf16", 1, 2)                 \
-    X(Q4_0, "q4_0", 32, 18)               \
-    X(Q4_1, "q4_1", 32, 20)               \
-    X(Q5_0, "q5_0", 32, 22)               \
-    X(Q5_1, "q5_1", 32, 24)               \
-    X(Q8_0, "q8_0", 32, 34)               \
-    X(Q2_K, "q2_k", 256, 84)              \
-    X(Q3_K, "q3_k", 256, 110)             \
-    X(Q4_K, "q4_k", 256, 144)             \
-    X(Q5_K, "q5_k", 256, 176)             \
-    X(Q6_K, "q6_k", 256, 210)             \
-    X(IQ4_NL, "iq4_nl", 32, 18)           \
-    X(IQ4_XS, "iq4_xs", 256, 136)         \
-    X(MXFP4, "mxfp4", 32, 17)
+/* Formats without blocks.
+ *        id    name  block bytes */
+#define FMT_FLOATS(X)                                                                   \
+    X(F32,     f32,     1,   4)                                                         \
+    X(F16,     f16,     1,   2)                                                         \
+    X(BF16,    bf16,    1,   2)
+
+/* Block formats: a row here and a function split_<name>() (split.h) are all that there
+ * is to one; tables, kernels and tests are made from the list. The words of the
+ * packed layout are those of struct pack_traits (pack.h).
+ *
+ *                     in a file   packed, and what codes and factors are worth
+ *     id       name     block bytes  lo hi bias  d     factor min    table */
+#define FMT_BLOCKS(X)                                                                   \
+    X(Q4_0,    q4_0,    32,  18,   4, 0, 8,   F16,    0,  NONE,   NULL)                 \
+    X(Q4_1,    q4_1,    32,  20,   4, 0, 0,   DM,     0,  M,      NULL)                 \
+    X(Q5_0,    q5_0,    32,  22,   4, 1, 16,  F16,    0,  NONE,   NULL)                 \
+    X(Q5_1,    q5_1,    32,  24,   4, 1, 0,   DM,     0,  M,      NULL)                 \
+    X(Q8_0,    q8_0,    32,  34,   8, 0, 128, F16,    0,  NONE,   NULL)                 \
+    X(Q2_K,    q2_k,    256, 84,   2, 0, 0,   DM,     16, NIBBLE, NULL)                 \
+    X(Q3_K,    q3_k,    256, 110,  2, 1, 4,   F32,    16, NONE,   NULL)                 \
+    X(Q4_K,    q4_k,    256, 144,  4, 0, 0,   DM,     32, BYTES,  NULL)                 \
+    X(Q5_K,    q5_k,    256, 176,  4, 1, 0,   DM,     32, BYTES,  NULL)                 \
+    X(Q6_K,    q6_k,    256, 210,  4, 2, 32,  F32,    16, NONE,   NULL)                 \
+    X(IQ4_NL,  iq4_nl,  32,  18,   4, 0, 128, F16,    0,  NONE,   iq4_values)           \
+    X(IQ4_XS,  iq4_xs,  256, 136,  4, 0, 128, F32,    32, NONE,   iq4_values)           \
+    X(MXFP4,   mxfp4,   32,  17,   4, 0, 16,  E8M0,   0,  NONE,   fp4_values)           \
+    X(NVFP4,   nvfp4,   64,  36,   4, 0, 16,  UE4M3,  16, NONE,   fp4_values)           \
+    X(TQ1_0,   tq1_0,   256, 54,   2, 0, 1,   F32,    0,  NONE,   NULL)                 \
+    X(TQ2_0,   tq2_0,   256, 66,   2, 0, 1,   F32,    0,  NONE,   NULL)                 \
+    X(IQ1_S,   iq1_s,   256, 50,   2, 0, 16,  F32,    32, NONE,   iq1_values)           \
+    X(IQ1_M,   iq1_m,   256, 56,   2, 1, 16,  F32,    16, NONE,   iq1_values)           \
+    X(IQ2_XXS, iq2_xxs, 256, 66,   2, 1, 128, F32,    32, NONE,   iq2_values)           \
+    X(IQ2_XS,  iq2_xs,  256, 74,   2, 1, 128, F32,    16, NONE,   iq2_values)           \
+    X(IQ2_S,   iq2_s,   256, 82,   2, 1, 128, F32,    16, NONE,   iq2_values)           \
+    X(IQ3_XXS, iq3_xxs, 256, 98,   4, 0, 128, F32,    32, NONE,   iq3_xxs_values)       \
+    X(IQ3_S,   iq3_s,   256, 110,  4, 0, 16,  F32,    32, NONE,   iq3_s_values)
+
+#define FMT_MAP(X) FMT_FLOATS(X) FMT_BLOCKS(X)
 
 enum fmt {
-#define FMT_ENUM(id, name, block, bytes) FMT_##id,
+#define FMT_ENUM(id, ...) FMT_##id,
     FMT_MAP(FMT_ENUM)
 #undef FMT_ENUM
     FMT_COUNT

@@ -10,7 +10,6 @@
 
 #include <string.h>
 
-#include "base/f16.h"
 #include "kernels/pack_traits.h"
 
 size_t pack_group_bytes(enum fmt f, int k)
@@ -85,21 +84,20 @@ static int n_factors(const struct pack_traits *t)
 
 static void put_head(const struct pack_traits *t, uint8_t *head, const struct parts *p, int r)
 {
-    float d;
+    uint16_t d = (uint16_t)p->d;
     switch (t->d) {
     case PACK_D_E8M0:
-        head[r] = (uint8_t)p->d;
+        head[r] = (uint8_t)d;
         break;
     case PACK_D_F32:
-        d = f16_to_f32(p->d);
-        memcpy(head + 4 * r, &d, 4);
+        memcpy(head + 4 * r, &p->d, 4);
         break;
     case PACK_D_DM:
         memcpy(head + PACK_D_BYTES + 2 * r, &p->m, 2);
-        memcpy(head + 2 * r, &p->d, 2);
+        memcpy(head + 2 * r, &d, 2);
         break;
     case PACK_D_F16:
-        memcpy(head + 2 * r, &p->d, 2);
+        memcpy(head + 2 * r, &d, 2);
     }
     int n = n_factors(t);
     uint8_t *scales = head + t->d_bytes, *mins = scales + PACK_ROWS * n;
@@ -114,21 +112,22 @@ static void put_head(const struct pack_traits *t, uint8_t *head, const struct pa
 
 static void get_head(const struct pack_traits *t, struct parts *p, const uint8_t *head, int r)
 {
-    float d;
+    uint16_t d = 0;
     switch (t->d) {
     case PACK_D_E8M0:
         p->d = head[r];
         break;
     case PACK_D_F32:
-        memcpy(&d, head + 4 * r, 4);
-        p->d = f32_to_f16(d); /* it came from f16: exact */
+        memcpy(&p->d, head + 4 * r, 4);
         break;
     case PACK_D_DM:
         memcpy(&p->m, head + PACK_D_BYTES + 2 * r, 2);
-        memcpy(&p->d, head + 2 * r, 2);
+        memcpy(&d, head + 2 * r, 2);
+        p->d = d;
         break;
     case PACK_D_F16:
-        memcpy(&p->d, head + 2 * r, 2);
+        memcpy(&d, head + 2 * r, 2);
+        p->d = d;
     }
     int n = n_factors(t);
     const uint8_t *scales = head + t->d_bytes, *mins = scales + PACK_ROWS * n;

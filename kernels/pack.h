@@ -17,7 +17,7 @@
  * same way in the vectors that follow: unpacking is a shift and a mask for
  * all 64 bytes at once. docs/kernels.md has drawings.
  *
- * The rows are in pack_traits.h. F32, F16 and BF16 have no codes; see pack.c.
+ * The rows are in format.h. F32, F16 and BF16 have no codes; see pack.c.
  */
 #ifndef CORDEE_KERNELS_PACK_H
 #define CORDEE_KERNELS_PACK_H
@@ -34,6 +34,7 @@ enum pack_d {
     PACK_D_DM,   /* f16 d[16], f16 m[16] */
     PACK_D_F32,  /* f32 d[16]: pads a lone d of a long unit to a whole vector */
     PACK_D_E8M0, /* u8 exponent[16] */
+    PACK_D_UE4M3 /* nothing: the sub-scales are floats (e4m3, halved) */
 };
 
 /* value = d * scale * (code - bias) + offset */
@@ -57,12 +58,16 @@ struct pack_traits {
     int16_t head_bytes;   /* ... and all of it */
     int16_t body_bytes;   /* 8 * 64 * (lo + hi) / 8 */
 };
-extern const int8_t iq4_values[16];  /* the non-linear 4-bit grid */
-extern const int8_t mxfp4_values[16]; /* FP4 (E2M1) times two */
+
+/* What the codes of some formats are worth. */
+extern const int8_t iq4_values[16]; /* the non-linear 4-bit grid */
+extern const int8_t fp4_values[16]; /* FP4 (E2M1) times two */
+extern const int8_t iq1_values[16], iq2_values[16], iq3_xxs_values[16], iq3_s_values[16];
 
 /* One unit of one row taken apart: raw factors and codes in column order. */
 struct parts {
-    uint16_t d, m;                /* f16 bits (PACK_D_E8M0: the exponent) */
+    uint32_t d;                   /* bits of an f16, an f32 or an exponent, as pack_traits.d says */
+    uint16_t m;                   /* bits of an f16 */
     int8_t scale[MAX_SUB_FACTORS];
     uint8_t min[MAX_SUB_FACTORS];
     uint8_t code[MAX_UNIT];

@@ -23,16 +23,6 @@ INLINE void dot_quads(const struct pack_traits *t, const vi *w, const char *a, s
     }
 }
 
-MUL_Q8(mul_q8_q4_0_vnni, FMT_Q4_0)
-MUL_Q8(mul_q8_q4_1_vnni, FMT_Q4_1)
-MUL_Q8(mul_q8_q5_0_vnni, FMT_Q5_0)
-MUL_Q8(mul_q8_q5_1_vnni, FMT_Q5_1)
-MUL_Q8(mul_q8_q8_0_vnni, FMT_Q8_0)
-MUL_Q8(mul_q8_q2_k_vnni, FMT_Q2_K)
-MUL_Q8(mul_q8_q3_k_vnni, FMT_Q3_K)
-MUL_Q8(mul_q8_q4_k_vnni, FMT_Q4_K)
-MUL_Q8(mul_q8_q5_k_vnni, FMT_Q5_K)
-MUL_Q8(mul_q8_q6_k_vnni, FMT_Q6_K)
-MUL_Q8(mul_q8_iq4_nl_vnni, FMT_IQ4_NL)
-MUL_Q8(mul_q8_iq4_xs_vnni, FMT_IQ4_XS)
-MUL_Q8(mul_q8_mxfp4_vnni, FMT_MXFP4)
+#define ROW(id, low, ...) MUL_Q8(mul_q8_##low##_vnni, FMT_##id)
+FMT_BLOCKS(ROW)
+#undef ROW

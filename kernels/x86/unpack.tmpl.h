@@ -49,6 +49,9 @@ INLINE void unit_factors(const struct pack_traits *t, const uint8_t *head, int h
     case PACK_D_F32:
         *d = v_loadf((const float *)(const void *)(head + 4 * V_LANES * h));
         break;
+    case PACK_D_UE4M3: /* of the sub-scales; see half_of_ue4m3() in format.c */
+        *d = v_set(0x1p119f);
+        break;
     default: { /* 2^(e - 128); see half_of_e8m0() in format.c */
         vu e = (vu)v_load_u8(head + V_LANES * h), tiny = (vu)(e < 2);
         *d = v_as_float((vi)((tiny & ((vu)v_set32(0x00200000) << (e & 1))) | (~tiny & ((e - 1) << 23))));
@@ -70,6 +73,8 @@ INLINE void factors(const struct pack_traits *t, const uint8_t *head, int h, int
         vu both = (vu)v_load_u8(scales);
         *scale = v_mul(d, v_from_int((vi)(both & 15)));
         *offset = v_sub(v_zero(), v_mul(m, v_from_int((vi)(both >> 4))));
+    } else if (t->d == PACK_D_UE4M3) {
+        *scale = v_mul(d, v_as_float((vi)((vu)v_load_u8(scales) << 20)));
     } else {
         *scale = v_mul(d, v_load_s8(scales));
         if (t->min == PACK_MIN_BYTES)

@@ -132,13 +132,38 @@ static void groups_can_be_packed_apart(void **state)
     }
 }
 
+/* What packing may add, in percent. Indices of codebooks become codes: the only types that grow much. */
+static size_t growth_percent(enum fmt f)
+{
+    switch (f) {
+    case FMT_IQ1_S:
+        return 52;
+    case FMT_IQ1_M:
+        return 108;
+    case FMT_IQ2_XXS:
+        return 64;
+    case FMT_IQ2_XS:
+        return 57;
+    case FMT_IQ2_S:
+        return 42;
+    case FMT_IQ3_XXS:
+        return 43;
+    case FMT_IQ3_S:
+        return 28;
+    case FMT_TQ1_0: /* base 3 becomes base 4 */
+        return 26;
+    default:
+        return 6;
+    }
+}
+
 static void sizes_stay_close_to_the_file(void **state)
 {
     (void)state;
     for (int f = 0; f < FMT_COUNT; f++) {
         size_t file = 16 * fmt_row_bytes((enum fmt)f, 4096), group = pack_group_bytes((enum fmt)f, 4096);
         assert_true(group % 64 == 0);
-        assert_true(group >= file - 63 && group <= file + file * 6 / 100);
+        assert_true(group >= file - 63 && group <= file + file * growth_percent((enum fmt)f) / 100);
         assert_int_equal(fmt_row_bytes((enum fmt)f, 4096 + 1), fmt_traits[f].block == 1 ? 4097 * fmt_traits[f].block_bytes : 0);
     }
 }

@@ -30,6 +30,17 @@ static void random_rows(enum fmt f, uint8_t *dst, int rows, int k)
         case FMT_MXFP4:
             dst[0] = (uint8_t)(118 + dst[0] % 8);
             break;
+        case FMT_NVFP4: /* any byte is a small scale */
+            break;
+        case FMT_TQ1_0:
+            memcpy(dst + 52, half, 2);
+            break;
+        case FMT_TQ2_0:
+            memcpy(dst + 64, half, 2);
+            break;
+        case FMT_IQ1_M: /* the topmost nibble is d's sign and most of its exponent */
+            dst[55] = (uint8_t)(dst[55] & 0x8f) | 0x20;
+            break;
         case FMT_Q2_K:
             memcpy(dst + 80, half, 4);
             break;
