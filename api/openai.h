@@ -43,12 +43,13 @@ struct openai_bias {
 
 /* Absent fields have OpenAI's defaults. */
 struct openai_completion {
+    bool chat; /* the answer takes the shape of /v1/chat/completions (openai_chat.h) */
     struct openai_text model; /* text NULL: absent */
     struct openai_text user;
     struct openai_prompt *prompts; /* [n_prompts], n_prompts >= 1 */
     int n_prompts;
     int n, best_of; /* best_of >= n */
-    int max_tokens, min_tokens;
+    int max_tokens, min_tokens; /* max_tokens -1 (chats): up to the context */
     bool echo, stream, include_usage;
     int logprobs; /* alternatives; -1: no log-probabilities */
     struct openai_text *stop; /* [n_stop], none empty */
@@ -115,6 +116,7 @@ struct openai_head {
 
 struct openai_choice {
     int index;
+    bool role; /* chat chunk: the choice's first */
     struct openai_text text;
     const struct openai_logprobs *logprobs; /* NULL: null */
     const char *finish_reason;              /* "stop", "length"; NULL: null */
@@ -144,7 +146,7 @@ int openai_status(err code);
 /* {"error": {"message", "type", "param", "code"}}; param and code may be NULL. */
 void openai_put_error(struct buf *out, int status, const char *message, const char *param, const char *code);
 
-/* The same for a refused request: status, type and code follow from `code`; without a
+/* The same for a refused request: status, type and code follow from `code` and param; without a
  * reason its general text is shown. */
 void openai_put_fault(struct buf *out, err code, const struct fault *fault);
 

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/openai_put.h"
+
 void openai_put_logprob(struct buf *out, float logprob)
 {
     if (isnan(logprob))
@@ -113,7 +115,7 @@ static void put_list(struct buf *out, const char *name, const struct buf *items)
     buf_putc(out, ']');
 }
 
-static void put_ids(struct buf *out, const char *name, const int32_t *ids, int n)
+void openai_put_ids(struct buf *out, const char *name, const int32_t *ids, int n)
 {
     buf_printf(out, "%s:[", name);
     for (int i = 0; i < n; i++)
@@ -121,13 +123,29 @@ static void put_ids(struct buf *out, const char *name, const int32_t *ids, int n
     buf_putc(out, ']');
 }
 
-static void put_string(struct buf *out, const char *name, const char *s)
+void openai_put_string(struct buf *out, const char *name, const char *s)
 {
     buf_printf(out, "%s:", name);
     if (s)
         buf_put_json(out, s, strlen(s), false);
     else
         buf_puts(out, "null");
+}
+
+void openai_put_ending(struct buf *out, const struct openai_choice *c)
+{
+    openai_put_string(out, ",\"finish_reason\"", c->finish_reason);
+    buf_puts(out, ",\"stop_reason\":");
+    if (c->stop)
+        buf_put_json(out, c->stop->text, c->stop->len, false);
+    else if (c->stop_id >= 0)
+        buf_printf(out, "%" PRId32, c->stop_id);
+    else
+        buf_puts(out, "null");
+    if (c->prompt_ids)
+        openai_put_ids(out, ",\"prompt_token_ids\"", c->prompt_ids, c->n_prompt_ids);
+    if (c->token_ids)
+        openai_put_ids(out, ",\"token_ids\"", c->token_ids, c->n_token_ids);
 }
 
 static void put_choice(struct buf *out, const struct openai_choice *c)
@@ -143,43 +161,43 @@ static void put_choice(struct buf *out, const struct openai_choice *c)
     } else {
         buf_puts(out, ",\"logprobs\":null");
     }
-    put_string(out, ",\"finish_reason\"", c->finish_reason);
-    buf_puts(out, ",\"stop_reason\":");
-    if (c->stop)
-        buf_put_json(out, c->stop->text, c->stop->len, false);
-    else if (c->stop_id >= 0)
-        buf_printf(out, "%" PRId32, c->stop_id);
-    else
-        buf_puts(out, "null");
-    if (c->prompt_ids)
-        put_ids(out, ",\"prompt_token_ids\"", c->prompt_ids, c->n_prompt_ids);
-    if (c->token_ids)
-        put_ids(out, ",\"token_ids\"", c->token_ids, c->n_token_ids);
+    openai_put_ending(out, c);
     buf_putc(out, '}');
+}
+
+void openai_put_head(struct buf *out, const struct openai_head *head)
+{
+    openai_put_string(out, "{\"id\"", head->id);
+    openai_put_string(out, ",\"object\"", head->object);
+    buf_printf(out, ",\"created\":%" PRId64, head->created);
+    openai_put_string(out, ",\"model\"", head->model);
+    openai_put_string(out, ",\"system_fingerprint\"", head->fingerprint);
+    buf_puts(out, ",\"choices\":[");
+}
+
+void openai_put_usage(struct buf *out, const struct openai_usage *usage)
+{
+    if (!usage)
+        return;
+    buf_printf(out,
+               ",\"usage\":{\"prompt_tokens\":%" PRIu64 ",\"completion_tokens\":%" PRIu64
+               ",\"total_tokens\":%" PRIu64 ",\"prompt_tokens_details\":{\"cached_tokens\":%" PRIu64 "}}",
+               usage->prompt_tokens, usage->completion_tokens,
+               usage->prompt_tokens + usage->completion_tokens, usage->cached_tokens);
 }
 
 void openai_put_completion(struct buf *out, const struct openai_head *head,
                            const struct openai_choice *choices, int n_choices,
                            const struct openai_usage *usage)
 {
-    put_string(out, "{\"id\"", head->id);
-    put_string(out, ",\"object\"", head->object);
-    buf_printf(out, ",\"created\":%" PRId64, head->created);
-    put_string(out, ",\"model\"", head->model);
-    put_string(out, ",\"system_fingerprint\"", head->fingerprint);
-    buf_puts(out, ",\"choices\":[");
+    openai_put_head(out, head);
     for (int i = 0; i < n_choices; i++) {
         if (i)
             buf_putc(out, ',');
         put_choice(out, &choices[i]);
     }
     buf_putc(out, ']');
-    if (usage)
-        buf_printf(out,
-                   ",\"usage\":{\"prompt_tokens\":%" PRIu64 ",\"completion_tokens\":%" PRIu64
-                   ",\"total_tokens\":%" PRIu64 ",\"prompt_tokens_details\":{\"cached_tokens\":%" PRIu64 "}}",
-                   usage->prompt_tokens, usage->completion_tokens,
-                   usage->prompt_tokens + usage->completion_tokens, usage->cached_tokens);
+    openai_put_usage(out, usage);
     buf_putc(out, '}');
 }
 
@@ -215,28 +233,31 @@ void openai_put_error(struct buf *out, int status, const char *message, const ch
                        : status == 503 ? "service_unavailable"
                        : status >= 500 ? "server_error"
                                        : "invalid_request_error";
-    put_string(out, "{\"error\":{\"message\"", message);
-    put_string(out, ",\"type\"", type);
-    put_string(out, ",\"param\"", param);
-    put_string(out, ",\"code\"", code);
+    openai_put_string(out, "{\"error\":{\"message\"", message);
+    openai_put_string(out, ",\"type\"", type);
+    openai_put_string(out, ",\"param\"", param);
+    openai_put_string(out, ",\"code\"", code);
     buf_puts(out, "}}");
 }
 
 void openai_put_fault(struct buf *out, err code, const struct fault *fault)
 {
+    const char *name = code == ERR_LIMIT ? "context_length_exceeded"
+                       : code == ERR_NOTFOUND && fault->param && !strcmp(fault->param, "model") ? "model_not_found"
+                                                                                                : NULL;
     openai_put_error(out, openai_status(code), fault->why.text[0] ? fault->why.text : err_text(code), fault->param,
-                     code == ERR_LIMIT ? "context_length_exceeded" : NULL);
+                     name);
 }
 
 /* ---- models ---------------------------------------------------------------------- */
 
 void openai_put_model(struct buf *out, const struct openai_model *m)
 {
-    put_string(out, "{\"id\"", m->id);
+    openai_put_string(out, "{\"id\"", m->id);
     buf_printf(out, ",\"object\":\"model\",\"created\":%" PRId64 ",\"owned_by\":\"cordee\"", m->created);
     buf_printf(out, ",\"max_model_len\":%d,\"parameters\":%" PRIu64, m->max_context, m->n_params);
-    put_string(out, ",\"family\"", m->family);
-    put_string(out, ",\"hash\"", m->hash);
+    openai_put_string(out, ",\"family\"", m->family);
+    openai_put_string(out, ",\"hash\"", m->hash);
     buf_putc(out, '}');
 }
 

@@ -10,6 +10,7 @@ enum exit_code {
     EXIT_FAILED = 1,
     EXIT_USAGE = 2,
     EXIT_REFUSED = 3, /* by the plan */
+    EXIT_RESUME = 75, /* interrupted in good order: the same command goes on */
 };
 
 /*       name        function       one line for --help */
@@ -18,7 +19,7 @@ enum exit_code {
     X(engine, cmd_engine, "the MPI program: mpirun -n N+1 cordee engine")               \
     X(generate, cmd_generate, "continue one prompt, streamed to stdout")                \
     X(chat, cmd_later, "talk to a model with its chat template")                        \
-    X(batch, cmd_later, "run OpenAI batch lines from a file, resumable")                \
+    X(batch, cmd_batch, "run OpenAI batch lines from a file, resumable")                \
     X(eval, cmd_later, "score multiple-choice and perplexity files")                    \
     X(shard, cmd_later, "write or verify per-rank shards")                              \
     X(plan, cmd_later, "where every layer goes, memory, predicted speed")               \

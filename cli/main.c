@@ -24,7 +24,8 @@ static void usage(FILE *out)
     for (int i = 0; i < N_COMMANDS; i++)
         if (commands[i].run != cmd_later)
             fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].help);
-    fputs("\nexit codes: 0 done, 1 failed, 2 usage, 3 refused by the plan (does not fit)\n", out);
+    fputs("\nexit codes: 0 done, 1 failed, 2 usage, 3 refused by the plan (does not fit),\n"
+          "75 interrupted, the same command goes on (batch, eval)\n", out);
 }
 
 int cmd_later(int argc, char **argv)

@@ -441,6 +441,15 @@ static void timer_cb(void *ctx)
         stream_open(c);
 }
 
+bool completion_model_served(const struct model_facts *facts, struct openai_text model, struct why *why)
+{
+    const char *served = facts->name;
+    if (!model.text || !served[0] || (strlen(served) == model.len && memcmp(served, model.text, model.len) == 0))
+        return true;
+    why_set(why, ERR_NOTFOUND, "the model \"%.100s\" is not served here; \"%s\" is", model.text, served);
+    return false;
+}
+
 err completion_start(struct openai_completion *req, const struct completion_options *o, struct completion **out,
                      struct why *why)
 {

@@ -46,6 +46,9 @@ struct completion_options {
     void *ctx;
 };
 
+/* False, with the reason, when a request names a model that is not served. */
+bool completion_model_served(const struct model_facts *facts, struct openai_text model, struct why *why);
+
 /* Takes the request over (*req is empty afterwards), also when it fails: ERR_NOMEM. */
 MUST_CHECK err completion_start(struct openai_completion *req, const struct completion_options *o,
                                 struct completion **out, struct why *why);

@@ -127,6 +127,19 @@ static err set_int(const struct config_key *k, const char *value, int64_t *out, 
     return ERR_OK;
 }
 
+static err set_number(const struct config_key *k, const char *value, double *out, struct why *why)
+{
+    char *end;
+    errno = 0;
+    double v = strtod(value, &end);
+    if (end == value || *end || errno)
+        return why_set(why, ERR_INVAL, "%s: \"%.40s\" is not a number", k->name, value);
+    if (!(v >= (double)k->least && v <= (double)k->most))
+        return why_set(why, ERR_INVAL, "%s: %g is outside %" PRId64 "..%" PRId64, k->name, v, k->least, k->most);
+    *out = v;
+    return ERR_OK;
+}
+
 static err set_bool(const struct config_key *k, const char *value, bool *out, struct why *why)
 {
     static const char *const words[] = {"false", "true", "no", "yes", "off", "on", "0", "1"};
@@ -150,6 +163,8 @@ err config_set(struct config *c, const char *name, const char *value, struct why
             return set_int(k, value, field(c, k), why);
         case CONFIG_BOOL:
             return set_bool(k, value, field(c, k), why);
+        case CONFIG_NUMBER:
+            return set_number(k, value, field(c, k), why);
         case CONFIG_STRING:
             break;
         }
@@ -177,6 +192,9 @@ static void dump_value(const struct config *c, const struct config_key *k, struc
         break;
     case CONFIG_BOOL:
         buf_puts(out, *(bool *)field(c, k) ? "true" : "false");
+        break;
+    case CONFIG_NUMBER:
+        buf_printf(out, "%.17g", *(double *)field(c, k));
         break;
     case CONFIG_STRING:
         dump_text(out, field(c, k));

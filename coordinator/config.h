@@ -42,19 +42,20 @@ struct config {
     int64_t restart_limit, request_timeout_s, max_connections, max_body_bytes;
     char log_level[16];
     bool log_json, debug_commands;
+    double rates_node_hour, rates_kwh, rates_watts; /* 0: not given */
     struct config_node *nodes; /* owned */
     int n_nodes;
     struct config_lora *lora; /* owned */
     int n_lora;
 };
 
-enum config_type { CONFIG_STRING, CONFIG_INT, CONFIG_BYTES, CONFIG_BOOL };
+enum config_type { CONFIG_STRING, CONFIG_INT, CONFIG_BYTES, CONFIG_BOOL, CONFIG_NUMBER };
 
 struct config_key {
     const char *name; /* "network.interface": one level of nesting */
     enum config_type type;
     size_t offset, size; /* into struct config; size: of a string's array */
-    int64_t least, most; /* INT and BYTES */
+    int64_t least, most; /* INT, BYTES and NUMBER */
     const char *choices; /* STRING: "exact|fast", or NULL */
     const char *initial; /* default, as text */
     const char *argument; /* for --help: "N", "PATH" */

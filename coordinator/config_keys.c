@@ -70,5 +70,11 @@ const struct config_key config_keys[] = {
     {"log_json", CONFIG_BOOL, AT(log_json), 0, 0, NULL, "false", NULL, "log lines as JSON objects"},
     {"debug_commands", CONFIG_BOOL, AT(debug_commands), 0, 0, NULL, "false", NULL,
      "allow commands that break the cluster on purpose (tests)"},
+    {"rates.node_hour", CONFIG_NUMBER, AT(rates_node_hour), 0, 1000000, NULL, "0", "MONEY",
+     "price of one node for an hour, for the reports of batch and eval (0: not known)"},
+    {"rates.kwh", CONFIG_NUMBER, AT(rates_kwh), 0, 1000000, NULL, "0", "MONEY",
+     "price of a kilowatt hour (0: not known)"},
+    {"rates.watts", CONFIG_NUMBER, AT(rates_watts), 0, 1000000, NULL, "0", "W",
+     "power of one busy node, where it cannot be measured (0: not known)"},
 };
 const int config_n_keys = sizeof config_keys / sizeof config_keys[0];

@@ -8,6 +8,7 @@
 #include "api/keys.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/completion.h"
 #include "coordinator/gateway_route.h"
 
 static const struct route {
@@ -61,12 +62,10 @@ void gateway_reply_fault(struct http_exchange *x, err code, const struct fault *
 
 bool gateway_model_known(const struct route_request *r, struct openai_text model)
 {
-    const char *served = front_backend(r->g->o.front)->facts.name;
-    struct why why;
-    if (!model.text || !served[0] || (strlen(served) == model.len && memcmp(served, model.text, model.len) == 0))
+    struct fault fault = { .param = "model" };
+    if (completion_model_served(&front_backend(r->g->o.front)->facts, model, &fault.why))
         return true;
-    why_set(&why, ERR_NOTFOUND, "the model \"%.100s\" is not served here; \"%s\" is", model.text, served);
-    gateway_reply_error(r->x, 404, why.text, "model", "model_not_found");
+    gateway_reply_fault(r->x, ERR_NOTFOUND, &fault);
     return false;
 }
 
