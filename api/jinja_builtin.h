@@ -35,6 +35,7 @@ struct jbuiltin {
     jbuiltin_fn *fn;
     const char *params; /* "width first blank"; NULL: raw */
     size_t n_required;
+    bool lazy; /* a generator in Jinja: what goes wrong shows when it is walked */
 };
 #define JBUILTIN(fn_name)                                                                                 \
     static err fn_name(struct jrun *r, struct jval self, const struct jval *arg, const struct jargs *raw, \

@@ -37,13 +37,34 @@ static err bind(struct jrun *r, const struct jbuiltin *b, const struct jargs *ar
     return ERR_OK;
 }
 
+/* Calls a lazy one now and keeps its complaint, if it has one, for later. */
+static err call_lazy(struct jrun *r, const struct jbuiltin *b, struct jval self, const struct jval *arg,
+                     const struct jargs *args, struct jval *out)
+{
+    struct why own = {0}, *why = r->why;
+    struct jseq *failed;
+    int depth = r->depth;
+    r->why = &own;
+    err e = b->fn(r, self, arg, args, out);
+    r->why = why;
+    if (e != ERR_INVAL)
+        return e ? why_set(why, e, "%s", own.text) : ERR_OK;
+    r->depth = depth;
+    JTRY(jseq_open(r, 0, &failed));
+    failed->complaint = arena_strndup(&r->arena, own.text, strlen(own.text));
+    if (!failed->complaint)
+        return jrun_nomem(r);
+    *out = jseqval(J_GENERATOR, failed);
+    return ERR_OK;
+}
+
 err jbuiltin_call(struct jrun *r, const struct jbuiltin *b, struct jval self, const struct jargs *args,
                   struct jval *out)
 {
     struct jval arg[JBUILTIN_MAX_PARAMS] = {0};
     if (b->params)
         JTRY(bind(r, b, args, arg));
-    return b->fn(r, self, arg, args, out);
+    return b->lazy ? call_lazy(r, b, self, arg, args, out) : b->fn(r, self, arg, args, out);
 }
 
 err jarg_int(struct jrun *r, struct jval v, int64_t fallback, int64_t *out)

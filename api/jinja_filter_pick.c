@@ -24,7 +24,8 @@ JBUILTIN(filter_attr)
 /* The arguments after the first n. */
 static struct jargs rest_of(const struct jargs *args, size_t n)
 {
-    return (struct jargs){.pos = n ? args->pos + n : args->pos, .n = args->n - n, .kw = args->kw, .n_kw = args->n_kw};
+    return (struct jargs){
+        .pos = n ? args->pos + n : args->pos, .n = args->n - n, .kw = args->kw, .n_kw = args->n_kw};
 }
 
 static err named(struct jrun *r, const struct jargs *raw, size_t at, const char *what,
@@ -145,11 +146,11 @@ const struct jbuiltin jfilters_pick[] = {
     {"default", filter_default, "default_value boolean", 0},
     {"d", filter_default, "default_value boolean", 0},
     {"attr", filter_attr, "name", 1},
-    {"map", filter_map, NULL, 0},
-    {"select", filter_select, NULL, 0},
-    {"reject", filter_reject, NULL, 0},
-    {"selectattr", filter_selectattr, NULL, 0},
-    {"rejectattr", filter_rejectattr, NULL, 0},
+    {"map", filter_map, NULL, 0, true},
+    {"select", filter_select, NULL, 0, true},
+    {"reject", filter_reject, NULL, 0, true},
+    {"selectattr", filter_selectattr, NULL, 0, true},
+    {"rejectattr", filter_rejectattr, NULL, 0, true},
     {0},
 };
 

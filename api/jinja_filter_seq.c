@@ -106,7 +106,8 @@ JBUILTIN(filter_reverse)
         s->v[i] = s->v[s->n - 1 - i];
         s->v[s->n - 1 - i] = v;
     }
-    *out = jseqval(J_GENERATOR, s);
+    *out =
+        jseqval(self.kind == J_GENERATOR ? J_LIST : J_GENERATOR, s); /* what cannot be reversed is listed */
     return ERR_OK;
 }
 
@@ -135,15 +136,18 @@ static err sort_key(struct jrun *r, struct jval item, struct jval attribute, boo
     return ERR_OK;
 }
 
+typedef err key_fn(struct jrun *r, struct jval item, struct jval attribute, bool case_sensitive,
+                   struct jval *out);
+
 static err sorted(struct jrun *r, struct jval v, bool reverse, bool case_sensitive, struct jval attribute,
-                  struct jseq **out)
+                  key_fn *key_by, struct jseq **out)
 {
     struct jseq *keys;
     JTRY(copy_of(r, v, out));
     JTRY(jseq_open(r, (*out)->n, &keys));
     for (size_t i = 0; i < (*out)->n; i++) {
         struct jval key;
-        JTRY(sort_key(r, (*out)->v[i], attribute, case_sensitive, &key));
+        JTRY(key_by(r, (*out)->v[i], attribute, case_sensitive, &key));
         JTRY(jseq_push(r, keys, key));
     }
     return jsort(r, keys->v, (*out)->v, keys->n, reverse);
@@ -153,7 +157,7 @@ JBUILTIN(filter_sort)
 {
     struct jseq *s;
     JUNUSED_ARGS;
-    JTRY(sorted(r, self, jtruth(arg[0]), jtruth(arg[1]), arg[2], &s));
+    JTRY(sorted(r, self, jtruth(arg[0]), jtruth(arg[1]), arg[2], sort_key, &s));
     *out = jseqval(J_LIST, s);
     return ERR_OK;
 }
@@ -188,7 +192,7 @@ JBUILTIN(filter_dictsort)
     if (self.kind != J_DICT)
         return jfail(r, "'%s' object has no attribute 'items'", jtype_name(self));
     JTRY(pairs_of(r, self.dict, &pairs));
-    JTRY(sorted(r, jseqval(J_LIST, pairs), jtruth(arg[2]), jtruth(arg[0]), jint(at), &pairs));
+    JTRY(sorted(r, jseqval(J_LIST, pairs), jtruth(arg[2]), jtruth(arg[0]), jint(at), sort_key, &pairs));
     *out = jseqval(J_LIST, pairs);
     return ERR_OK;
 }
@@ -283,7 +287,7 @@ JBUILTIN(filter_groupby)
     struct jseq *s, *groups, *group = NULL, *pair;
     struct jval last = {0};
     JUNUSED_ARGS;
-    JTRY(sorted(r, self, false, jtruth(arg[2]), arg[0], &s));
+    JTRY(sorted(r, self, false, jtruth(arg[2]), arg[0], key_of, &s));
     JTRY(jseq_open(r, 0, &groups));
     for (size_t i = 0; i < s->n; i++) {
         struct jval name, key;
@@ -364,13 +368,13 @@ const struct jbuiltin jfilters_seq[] = {
     {"reverse", filter_reverse, "", 0},
     {"sort", filter_sort, "reverse case_sensitive attribute", 0},
     {"dictsort", filter_dictsort, "case_sensitive by reverse", 0},
-    {"items", filter_items, "", 0},
+    {"items", filter_items, "", 0, true},
     {"min", filter_min, "case_sensitive attribute", 0},
     {"max", filter_max, "case_sensitive attribute", 0},
     {"sum", filter_sum, "attribute start", 0},
-    {"unique", filter_unique, "case_sensitive attribute", 0},
+    {"unique", filter_unique, "case_sensitive attribute", 0, true},
     {"groupby", filter_groupby, "attribute default case_sensitive", 1},
-    {"batch", filter_batch, "linecount fill_with", 1},
-    {"slice", filter_slice, "slices fill_with", 1},
+    {"batch", filter_batch, "linecount fill_with", 1, true},
+    {"slice", filter_slice, "slices fill_with", 1, true},
     {0},
 };

@@ -171,7 +171,9 @@ JBUILTIN(filter_indent)
     bool first = jtruth(arg[1]), blanks = jtruth(arg[2]);
     size_t at = 0;
     JUNUSED_ARGS;
-    JTRY(text_of(r, self, &s));
+    if (self.kind == J_UNDEFINED)
+        return jfail(r, "%s", self.undef->text);
+    JTRY(jarg_str(r, self, &s)); /* the one filter of text that takes only text */
     JTRY(indention(r, arg[0], &blank));
     jout_init(&o, r);
     if (first)

@@ -275,7 +275,9 @@ err jformat_percent(struct jrun *r, const struct jstr *s, struct jval args, stru
             JTRY(next_arg(&p, &v));
         JTRY(percent_value(&p, &f, v, &o));
     }
-    if (!any_named && args.kind != J_DICT && p.used < (args.kind == J_TUPLE ? args.seq->n : 1))
+    bool subscripts =
+        args.kind == J_DICT || args.kind == J_LIST || args.kind == J_RANGE || args.kind == J_UNDEFINED;
+    if (!any_named && !subscripts && p.used < (args.kind == J_TUPLE ? args.seq->n : 1))
         return jfail(r, "not all arguments converted during string formatting");
     JTRY(jout_take(&o, out));
     return s->markup ? jstr_as_markup(r, out->s, true, out) : ERR_OK;

@@ -162,6 +162,7 @@ static const struct jbuiltin *methods_of(enum jkind kind)
         return dict_methods;
     case J_LIST:
     case J_TUPLE:
+    case J_RANGE:
         return list_methods;
     case J_LOOP:
         return loop_methods;
@@ -174,7 +175,7 @@ static const struct jbuiltin *methods_of(enum jkind kind)
 
 const struct jbuiltin *jbuiltin_method(struct jval self, const struct jstr *name)
 {
-    if (self.kind == J_TUPLE && jstr_is(name, "copy"))
+    if (self.kind != J_LIST && self.kind != J_DICT && jstr_is(name, "copy"))
         return NULL;
     for (const struct jbuiltin *b = methods_of(self.kind); b && b->name; b++)
         if (jstr_is(name, b->name))

@@ -341,7 +341,12 @@ err jslice(struct jrun *r, struct jval v, const struct jval part[3], struct jval
             break;
     }
     if (v.kind != J_STR) {
-        *out = jseqval(v.kind == J_TUPLE ? J_TUPLE : J_LIST, taken);
+        const int64_t *was = v.seq->range; /* at most 100000 long: no overflow that matters but in step */
+        if (v.kind == J_RANGE && __builtin_mul_overflow(was[2], step, &taken->range[2]))
+            return too_big(r);
+        taken->range[0] = was[0] + start * was[2];
+        taken->range[1] = was[0] + stop * was[2];
+        *out = jseqval(v.kind, taken);
         return ERR_OK;
     }
     struct jout o;

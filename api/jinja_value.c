@@ -239,10 +239,12 @@ static err characters(struct jrun *r, const struct jstr *text, struct jseq **out
     struct jseq *s;
     struct jval c;
     uint32_t cp;
+    struct jstr plain = *text;
+    plain.markup = false; /* Python's Markup is iterated as str */
     JTRY(jseq_open(r, 0, &s));
     for (size_t at = 0, n; at < text->len; at += n) {
         n = jstr_char(text, at, &cp);
-        JTRY(jstr_slice(r, text, at, at + n, &c));
+        JTRY(jstr_slice(r, &plain, at, at + n, &c));
         JTRY(jseq_push(r, s, c));
     }
     *out = s;
@@ -254,6 +256,8 @@ err jiterate(struct jrun *r, struct jval v, const struct jseq **out)
     static const struct jseq empty;
     struct jseq *s;
     if (v.kind == J_GENERATOR) {
+        if (v.seq->complaint && !v.seq->spent)
+            return jfail(r, "%s", v.seq->complaint);
         *out = v.seq->spent ? &empty : v.seq;
         v.seq->spent = true;
         return ERR_OK;
@@ -310,6 +314,7 @@ static err hash_value(struct jrun *r, struct jval v, uint64_t *out)
         *out = 1;
         return ERR_OK;
     case J_TUPLE:
+    case J_RANGE:
         *out = 2;
         JTRY(jenter(r));
         for (size_t i = 0; i < v.seq->n; i++) {
@@ -318,9 +323,19 @@ static err hash_value(struct jrun *r, struct jval v, uint64_t *out)
             *out = *out * 31 + h;
         }
         jleave(r);
+        return jstep(r, v.seq->n);
+    case J_UNDEFINED: /* all of them are equal */
+        *out = 3;
         return ERR_OK;
-    default:
+    case J_LIST:
+    case J_DICT:
+    case J_KEYS:
+    case J_VALUES:
+    case J_ITEMS:
         return jfail(r, "unhashable type: '%s'", jtype_name(v));
+    default: /* equal only to itself */
+        *out = hash_bytes((const char *)&v.seq, sizeof v.seq);
+        return ERR_OK;
     }
 }
 

@@ -81,8 +81,9 @@ struct jval {
 struct jseq {
     struct jval *v; /* [n] */
     size_t n, cap;
-    int64_t range[3]; /* start, stop, step: RANGE prints them */
-    bool spent;       /* a generator can be walked once */
+    int64_t range[3];      /* start, stop, step: RANGE prints them */
+    bool spent;            /* a generator can be walked once */
+    const char *complaint; /* a generator that failed: what to say when it is walked */
 };
 
 /* Ordered, as Python's. Small ones are searched in order, others by hash. */

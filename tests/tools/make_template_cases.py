@@ -5,6 +5,7 @@ Renders small templates, our own, with Python's jinja2 set up as transformers se
 it up, and writes template, variables and text (or error) a line. Needs jinja2
 3.1.6; the tests need only the file. Run it again after adding rows here.
 """
+import copy
 import datetime
 import json
 import sys
@@ -379,7 +380,7 @@ TEMPLATES = [
 
 def render(template):
     try:
-        return {"text": ENV.from_string(template).render(**VARS)}
+        return {"text": ENV.from_string(template).render(**copy.deepcopy(VARS))}
     except Exception as e:  # whatever Python says is the truth
         return {"error": str(e)}
 
