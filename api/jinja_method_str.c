@@ -436,9 +436,15 @@ JBUILTIN(str_rjust)
 JBUILTIN(str_zfill)
 {
     JUNUSED_ARGS;
-    if (self.s->len && strchr("+-", self.s->text[0]) && self.s->text[0])
-        return jfail(r, "zfill() of a signed number is not supported");
-    return pad(r, self, arg, true, '0', out);
+    bool sign = self.s->len && (self.s->text[0] == '+' || self.s->text[0] == '-');
+    if (!sign)
+        return pad(r, self, arg, true, '0', out);
+    struct jval head, tail, width = arg[0];
+    JTRY(jstr_slice(r, self.s, 0, 1, &head));
+    JTRY(jstr_slice(r, self.s, 1, self.s->len, &tail));
+    JTRY(jarith(r, JN_SUB, width, jint(1), &width));
+    JTRY(pad(r, tail, &width, true, '0', &tail));
+    return jstr_concat(r, head.s, tail.s, out);
 }
 
 /* is...(): true when there is a character and all of them are so. */

@@ -178,7 +178,7 @@ lines.splitlines(), lines.splitlines(true)
 'hello wORLD'.title(), 'hello wORLD'.capitalize(), 'hello wORLD'.swapcase(), "they're"|title, "they're".title(), 'foo-bar (baz)'|title
 'éàÜß'.upper(), 'ÉÀÜ'.lower(), 'ßa'|upper
 'prefix-x'.removeprefix('prefix-'), 'x.txt'.removesuffix('.txt')
-'5'.zfill(3), 'ab'.ljust(4) ~ '|', 'ab'.rjust(4), '42'.isdigit(), 'ab1'.isalnum(), 'ab'.isalpha(), ' '.isspace(), ''.isdigit(), 'AB'.isupper(), 'ab'.islower()
+'5'.zfill(3), '-5'.zfill(4), '+'.zfill(1), 'ab'.ljust(4) ~ '|', 'ab'.rjust(4), '42'.isdigit(), 'ab1'.isalnum(), 'ab'.isalpha(), ' '.isspace(), ''.isdigit(), 'AB'.isupper(), 'ab'.islower()
 ', '.join(words), ','.join([1])
 'x'.join('abc')
 '{} {} {}'.format(1, 'a', none), '{1}{0}'.format('a', 'b'), '{x}-{y!r}'.format(x=1, y='q'), '{{}}'.format()
