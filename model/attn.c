@@ -17,19 +17,23 @@ struct attn_rows {
     float temp_scale; /* Llama 4: 0 none */
 };
 
-static void project(struct forward *f, const struct weight *w)
+static void project(struct forward *f, int l, const struct weight *w)
 {
     struct product p[3];
-    int q = (int)dim_value(f->hp, DIM_Q), k = (int)dim_value(f->hp, DIM_K);
+    int q = (int)dim_value(f->hp, DIM_Q), k = (int)dim_value(f->hp, DIM_K), n = 0;
+    struct lora_site sites[] = {{W_QKV, f->qkv, f->ldqkv},
+                                {W_Q, f->qkv, f->ldqkv},
+                                {W_K, f->qkv + q, f->ldqkv},
+                                {W_V, f->qkv + q + k, f->ldqkv}};
     if (weight_has(&w[W_QKV])) {
-        p[0] = product_of(&f->rows, &w[W_QKV], &w[W_QKV_B], f->qkv, f->ldqkv);
-        matmul_run(&f->mm, &f->rows, &f->in, p, 1);
-        return;
+        p[n++] = product_of(&f->rows, &w[W_QKV], &w[W_QKV_B], f->qkv, f->ldqkv);
+    } else {
+        p[n++] = product_of(&f->rows, &w[W_Q], &w[W_Q_B], f->qkv, f->ldqkv);
+        p[n++] = product_of(&f->rows, &w[W_K], &w[W_K_B], f->qkv + q, f->ldqkv);
+        p[n++] = product_of(&f->rows, &w[W_V], &w[W_V_B], f->qkv + q + k, f->ldqkv);
     }
-    p[0] = product_of(&f->rows, &w[W_Q], &w[W_Q_B], f->qkv, f->ldqkv);
-    p[1] = product_of(&f->rows, &w[W_K], &w[W_K_B], f->qkv + q, f->ldqkv);
-    p[2] = product_of(&f->rows, &w[W_V], &w[W_V_B], f->qkv + q + k, f->ldqkv);
-    matmul_run(&f->mm, &f->rows, &f->in, p, 3);
+    matmul_run(&f->mm, &f->rows, &f->in, p, n);
+    lora_add(f, l, &f->in, sites, 4);
 }
 
 /* Normalises the n_heads heads of one row in the family's way. */
@@ -137,7 +141,7 @@ void attn_block(struct forward *f, int l, const struct weight *w, float *y)
     };
     struct out_rows out = {.f = f};
 
-    project(f, w);
+    project(f, l, w);
     rows_run(f->pool, f->rows.n, (int64_t)f->ldqkv, finish_task, &rows);
 
     acts_begin(&f->mid, (int)dim_value(hp, DIM_ATTN));
@@ -158,4 +162,5 @@ void attn_block(struct forward *f, int l, const struct weight *w, float *y)
     rows_run(f->pool, f->rows.n, f->mid.k, out_task, &out);
     struct product p = product_of(&f->rows, &w[W_O], &w[W_O_B], y, f->ldx);
     matmul_run(&f->mm, &f->rows, &f->mid, &p, 1);
+    lora_add(f, l, &f->mid, &(struct lora_site){W_O, y, f->ldx}, 1);
 }

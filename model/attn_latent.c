@@ -146,7 +146,7 @@ static void heads_product(struct forward *f, const struct weight *w, float *y, s
 }
 
 /* Queries and the compressed row, up to the rotated query in latent->q. */
-static void project_latent(struct forward *f, struct latent_rows *t)
+static void project_latent(struct forward *f, int l, struct latent_rows *t)
 {
     const struct hparams *hp = f->hp;
     const struct weight *w = t->w;
@@ -158,7 +158,9 @@ static void project_latent(struct forward *f, struct latent_rows *t)
         compressed ? product_of(&f->rows, &w[W_Q_A], NULL, m->q_a, (size_t)hp->q_lora)
                    : product_of(&f->rows, &w[W_Q], NULL, m->q, ldq),
     };
+    struct lora_site sites[] = {{W_KV_A, p[0].y, p[0].ldy}, {compressed ? W_Q_A : W_Q, p[1].y, p[1].ldy}};
     matmul_run(&f->mm, &f->rows, &f->in, p, 2);
+    lora_add(f, l, &f->in, sites, 2);
 
     if (compressed)
         acts_begin(&f->mid, hp->q_lora);
@@ -169,6 +171,7 @@ static void project_latent(struct forward *f, struct latent_rows *t)
         return;
     p[0] = product_of(&f->rows, &w[W_Q_B_PROJ], NULL, m->q, ldq);
     matmul_run(&f->mm, &f->rows, &f->mid, p, 1);
+    lora_add(f, l, &f->mid, &(struct lora_site){W_Q_B_PROJ, m->q, ldq}, 1);
 }
 
 void attn_latent_block(struct forward *f, int l, const struct weight *w, float *y)
@@ -178,7 +181,7 @@ void attn_latent_block(struct forward *f, int l, const struct weight *w, float *
     struct latent_rows t = {.f = f, .w = w, .layer = l - f->first};
     size_t wide = (size_t)(hp->kv_lora + hp->qk_rope), heads = (size_t)hp->n_head;
 
-    project_latent(f, &t);
+    project_latent(f, l, &t);
 
     acts_begin(&m->heads, hp->qk_nope);
     t.forms = (struct forms){{0}};
@@ -207,4 +210,5 @@ void attn_latent_block(struct forward *f, int l, const struct weight *w, float *
     rows_run(f->pool, f->rows.n, f->mid.k, out_task, &t);
     struct product p = product_of(&f->rows, &w[W_O], &w[W_O_B], y, f->ldx);
     matmul_run(&f->mm, &f->rows, &f->mid, &p, 1);
+    lora_add(f, l, &f->mid, &(struct lora_site){W_O, y, f->ldx}, 1);
 }

@@ -32,6 +32,7 @@ struct batch_seq {
     uint32_t slot; /* names the sampler state on the last stage */
     uint32_t n_pages;
     const uint32_t *pages; /* [n_pages]; page i holds positions [i*KV_PAGE, (i+1)*KV_PAGE) */
+    uint32_t adapter;      /* 0: the model as it is, else adapter number adapter - 1 is added */
 };
 
 struct batch {

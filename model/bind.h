@@ -60,5 +60,7 @@ MUST_CHECK err bound_shape(const struct bound *b, struct tensor_view *out, struc
 
 /* Rows that the file must hold for role_rows of the role. */
 int64_t layout_stored_rows(unsigned layout, int64_t role_rows);
+/* Row of the stored matrix that holds row r of the role. */
+int64_t layout_stored_row(unsigned layout, const struct hparams *hp, int64_t r);
 
 #endif

@@ -32,12 +32,16 @@ void ffn_dense(struct forward *f, const struct ffn_weights *w, float *y)
 {
     struct ffn_rows t = {.f = f, .up = f->up};
     struct product p[2];
+    struct lora_site sites[] = {{W_GATE_UP, f->gate, f->ldff},
+                                {w->shared ? W_GATE_SHEXP : W_GATE, f->gate, f->ldff},
+                                {w->shared ? W_UP_SHEXP : W_UP, f->up, f->ldff}};
+    struct lora_site down = {w->shared ? W_DOWN_SHEXP : W_DOWN, y, f->ldx};
     int n = 0;
 
     if (w->gate_up) {
         t.n = (int)w->gate_up->n / 2;
         t.gate = f->gate;
-        t.up = f->gate + t.n;
+        t.up = sites[2].y = f->gate + t.n;
         p[n++] = product_of(&f->rows, w->gate_up, NULL, f->gate, f->ldff);
     } else {
         t.n = (int)w->up->n;
@@ -48,12 +52,14 @@ void ffn_dense(struct forward *f, const struct ffn_weights *w, float *y)
         }
     }
     matmul_run(&f->mm, &f->rows, &f->in, p, n);
+    lora_add(f, w->layer, &f->in, sites, 3);
 
     acts_begin(&f->mid, t.n);
     forms_add(f, &t.forms, w->down);
     rows_run(f->pool, f->rows.n, 3 * (int64_t)t.n, hidden_task, &t);
     p[0] = product_of(&f->rows, w->down, w->down_bias, y, f->ldx);
     matmul_run(&f->mm, &f->rows, &f->mid, p, 1);
+    lora_add(f, w->layer, &f->mid, &down, 1);
 }
 
 static const struct weight *or_null(const struct weight *w)
@@ -61,10 +67,10 @@ static const struct weight *or_null(const struct weight *w)
     return weight_has(w) ? w : NULL;
 }
 
-void ffn_block(struct forward *f, const struct weight *w, float *y)
+void ffn_block(struct forward *f, int l, const struct weight *w, float *y)
 {
     if (weight_has(&w[W_DOWN_EXPS])) {
-        moe_block(f, w, y);
+        moe_block(f, l, w, y);
         return;
     }
     struct ffn_weights d = {
@@ -75,6 +81,7 @@ void ffn_block(struct forward *f, const struct weight *w, float *y)
         .gate_bias = or_null(&w[W_GATE_B]),
         .up_bias = or_null(&w[W_UP_B]),
         .down_bias = or_null(&w[W_DOWN_B]),
+        .layer = l,
     };
     ffn_dense(f, &d, y);
 }

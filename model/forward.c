@@ -179,6 +179,8 @@ static struct needs needs_of(const struct forward *f)
     }
     const struct weight *model = weights_model(f->weights);
     matmul_scratch(f->k, &model[W_HEAD], &n.scratch);
+    if (f->lora)
+        lora_needs(f->lora, f->k, &n.products, &n.scratch);
     n.products = most(n.products, f->desc->attn.latent ? f->hp->n_head : 0);
     n.products = most(n.products, 2 * f->hp->n_expert);
     if (f->last > f->first && attn_run_scratch(f) > n.scratch)
@@ -228,6 +230,8 @@ void forward_carve(struct forward *f, struct carve *c, int threads)
     acts_carve(&f->mid, c, f->max_rows, need.k_mid, need.mid);
     f->gate = carve_take(c, rows * f->ldff, sizeof(float));
     f->up = carve_take(c, rows * f->ldff, sizeof(float));
+    if (f->lora)
+        lora_carve(f->lora, c, f->k, f->max_rows);
     for (int t = 0; t < 2; t++)
         f->cs[t] = carve_take(c, rows * f->n_cs, sizeof(float));
 
@@ -275,6 +279,8 @@ void forward_begin(struct forward *f, const struct batch *b)
         f->place[i] = (struct row_place){.pos = b->rows[i].pos, .seq = b->rows[i].seq};
     if (f->first == f->last)
         return;
+    if (f->lora)
+        lora_begin(f);
     attn_runs_make(f);
     if (f->n_cs > 0)
         rows_run(f->pool, b->n_rows, 32 * (int64_t)f->n_cs, angles_task, f);
@@ -424,7 +430,7 @@ static void parallel_layer(struct forward *f, int l, const struct weight *w, str
             .next = true, .norm = ffn_norm, .norm_b = ffn_norm_b, .forms = ffn_readers(f, w)};
         between(f, &again);
     }
-    ffn_block(f, w, f->y2);
+    ffn_block(f, l, w, f->y2);
     *t = (struct between){.y = f->y, .y2 = f->y2, .post = &w[W_ATTN_POST_NORM]};
 }
 
@@ -448,7 +454,7 @@ static void serial_layer(struct forward *f, int l, const struct weight *w, struc
                           .norm_b = or_none(&w[W_FFN_NORM_B]),
                           .forms = ffn_readers(f, w)};
     between(f, t);
-    ffn_block(f, w, f->y);
+    ffn_block(f, l, w, f->y);
     *t = (struct between){
         .y = f->y, .post = &w[W_FFN_POST_NORM], .post_b = &w[W_FFN_POST_NORM_B], .post_sum = post_sum};
 }

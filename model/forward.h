@@ -25,6 +25,7 @@
 #include "model/desc.h"
 #include "model/hparams.h"
 #include "model/kv.h"
+#include "model/lora.h"
 #include "model/matmul.h"
 #include "model/rope.h"
 #include "model/weights.h"
@@ -49,6 +50,7 @@ struct forward {
     const struct arch_desc *desc;
     const struct hparams *hp;
     const struct weights *weights;
+    struct lora *lora; /* adapters, or NULL: there are none */
     const struct kernels *k;
     struct pool *pool;
     struct kv *kv;
@@ -84,7 +86,7 @@ struct forward {
     int n_runs;
 };
 
-/* desc, hp, weights, k, pool, kv, first, last, max_rows of *f are set by the
+/* desc, hp, weights, lora, k, pool, kv, first, last, max_rows of *f are set by the
  * caller; weights may be shapes only. Checks that each layer has what its blocks
  * need. ERR_SHAPE: a weight is missing. */
 MUST_CHECK err forward_init(struct forward *f, struct why *why);
@@ -116,7 +118,7 @@ void forward_norm(const struct forward *f, float *dst, const float *src, const s
 /* Attention of layer l: reads f->in, leaves the projected output in y. */
 void attn_block(struct forward *f, int l, const struct weight *w, float *y);
 void attn_latent_block(struct forward *f, int l, const struct weight *w, float *y);
-/* Feed forward of a layer, dense or experts: reads f->in, leaves y. */
-void ffn_block(struct forward *f, const struct weight *w, float *y);
+/* Feed forward of layer l, dense or experts: reads f->in, leaves y. */
+void ffn_block(struct forward *f, int l, const struct weight *w, float *y);
 
 #endif

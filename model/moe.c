@@ -308,7 +308,7 @@ static void run_experts(struct forward *f, struct moe_rows *t)
     matmul_run(&f->mm, &rows, &m->hidden, m->products, n);
 }
 
-void moe_block(struct forward *f, const struct weight *w, float *y)
+void moe_block(struct forward *f, int l, const struct weight *w, float *y)
 {
     struct moe *m = f->moe;
     struct moe_rows t = {.f = f, .w = w, .fused = weight_has(&w[W_GATE_UP_EXPS]), .y = y};
@@ -320,7 +320,11 @@ void moe_block(struct forward *f, const struct weight *w, float *y)
     run_experts(f, &t);
 
     if (weight_has(&w[W_DOWN_SHEXP])) {
-        struct ffn_weights d = {.gate = &w[W_GATE_SHEXP], .up = &w[W_UP_SHEXP], .down = &w[W_DOWN_SHEXP]};
+        struct ffn_weights d = {.gate = &w[W_GATE_SHEXP],
+                                .up = &w[W_UP_SHEXP],
+                                .down = &w[W_DOWN_SHEXP],
+                                .layer = l,
+                                .shared = true};
         if (weight_has(&w[W_SHEXP_GATE])) {
             p = product_of(&f->rows, &w[W_SHEXP_GATE], NULL, m->scores, 1);
             matmul_run(&f->mm, &f->rows, &f->in, &p, 1);

@@ -9,6 +9,8 @@
 struct ffn_weights {
     const struct weight *gate, *up, *gate_up, *down;
     const struct weight *gate_bias, *up_bias, *down_bias; /* NULL: none */
+    int layer;
+    bool shared; /* the shared expert's */
 };
 
 /* Reads f->in, leaves y [rows][ldx]. (ffn.c) */
@@ -34,7 +36,7 @@ struct moe {
 };
 
 void moe_carve(struct forward *f, struct carve *c);
-void moe_block(struct forward *f, const struct weight *w, float *y);
+void moe_block(struct forward *f, int l, const struct weight *w, float *y);
 
 /* Chooses experts for one row of router scores [hp->n_expert] (overwritten).
  * bias: added for the choice only, or NULL. expert[n_used] comes out ascending with

@@ -35,10 +35,9 @@ static int64_t grouped_row(const struct hparams *hp, int64_t r)
     return (head * (group + 2) + group + (r >= q + k)) * hd + r % hd;
 }
 
-/* Row of the stored matrix that holds row r of the role. */
-static int64_t stored_row(unsigned pick, const struct hparams *hp, int64_t r)
+int64_t layout_stored_row(unsigned layout, const struct hparams *hp, int64_t r)
 {
-    switch (pick) {
+    switch (layout & PICK_MASK) {
     case PICK_GROUPED:
         return grouped_row(hp, r);
     case PICK_EVEN:
@@ -114,7 +113,7 @@ static void read_row(const struct job *j, int64_t o, int64_t r, void *dst)
 static void gather_rows(const struct job *j, int64_t o, uint8_t *dst)
 {
     for (int64_t r = 0; r < j->rows; r++)
-        read_row(j, o, stored_row(j->pick, j->hp, r), dst + (size_t)r * j->row_bytes);
+        read_row(j, o, layout_stored_row(j->pick, j->hp, r), dst + (size_t)r * j->row_bytes);
 }
 
 /* dst[r][c] = stored[c][pick(r)], through a decoded copy of the slice. */
@@ -125,7 +124,7 @@ static void gather_transposed(const struct job *j, int64_t o, uint8_t *slice, ui
     for (int64_t r = 0; r < j->s_rows; r++)
         read_row(j, o, r, slice + (size_t)r * j->s_row_bytes);
     for (int64_t r = 0; r < j->rows; r++) {
-        const uint8_t *from = slice + (size_t)stored_row(j->pick, j->hp, r) * each;
+        const uint8_t *from = slice + (size_t)layout_stored_row(j->pick, j->hp, r) * each;
         uint8_t *to = dst + (size_t)r * j->row_bytes;
         for (int64_t c = 0; c < j->cols; c++, from += j->s_row_bytes, to += each)
             memcpy(to, from, each);

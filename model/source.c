@@ -14,6 +14,7 @@
 
 #include "base/arena.h"
 #include "model/bind.h"
+#include "model/lora_file.h"
 #include "model/reader.h"
 
 struct source {
@@ -24,7 +25,12 @@ struct source {
     struct binding bind;
     err not_runnable; /* ERR_OK: it is */
     struct why why_not;
-    char hash[17];
+    char hash[17], load_hash[17];
+    struct {
+        char *name;
+        struct lora_file *file;
+    } adapters[SOURCE_MAX_ADAPTERS];
+    int n_adapters;
     char *base_name;
 };
 
@@ -49,6 +55,7 @@ static void hash_files(struct source *s)
     s->reader.type->hash(s->reader.ctx, state);
     snprintf(s->hash, sizeof s->hash, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(state));
     XXH3_freeState(state);
+    memcpy(s->load_hash, s->hash, sizeof s->hash);
 }
 
 /* "/a/b/model.gguf" -> "model", "/a/b/dir/" -> "dir". */
@@ -169,6 +176,10 @@ void source_close(struct source *s)
 {
     if (!s)
         return;
+    for (int i = 0; i < s->n_adapters; i++) {
+        lora_file_close(s->adapters[i].file);
+        free(s->adapters[i].name);
+    }
     reader_close(&s->reader);
     arena_fini(&s->arena);
     free(s->base_name);
@@ -246,6 +257,57 @@ uint64_t source_parameters(const struct source *s)
     for (size_t i = 0; i < s->reader.tensors.n; i++)
         n += (uint64_t)file_tensor_elements(&s->reader.tensors.t[i]);
     return n;
+}
+
+/* ---- adapters --------------------------------------------------------------------------- */
+
+err source_add_adapter(struct source *s, const char *name, const char *path, struct why *why)
+{
+    err e;
+    struct lora_file *file = NULL;
+    char *copy = NULL;
+
+    if (s->n_adapters == SOURCE_MAX_ADAPTERS)
+        FAIL(ERR_LIMIT, "adapter %.64s: at most %d adapters", name, SOURCE_MAX_ADAPTERS);
+    for (int i = 0; i < s->n_adapters; i++)
+        if (strcmp(s->adapters[i].name, name) == 0)
+            FAIL(ERR_INVAL, "two adapters are called %.64s", name);
+    e = lora_file_open(path, s, &file, why);
+    if (e) {
+        why_prefix(why, e, "adapter %.64s", name);
+        goto out;
+    }
+    copy = strdup(name);
+    if (!copy)
+        FAIL(ERR_NOMEM, "adapter %.64s: no memory", name);
+    s->adapters[s->n_adapters].name = copy;
+    s->adapters[s->n_adapters++].file = file;
+    uint64_t hash = XXH3_64bits_withSeed(s->load_hash, strlen(s->load_hash), lora_file_hash(file));
+    snprintf(s->load_hash, sizeof s->load_hash, "%016" PRIx64, hash);
+    file = NULL;
+out:
+    lora_file_close(file);
+    return e;
+}
+
+int source_n_adapters(const struct source *s)
+{
+    return s->n_adapters;
+}
+
+const struct lora_file *source_adapter(const struct source *s, int i)
+{
+    return s->adapters[i].file;
+}
+
+const char *source_adapter_name(const struct source *s, int i)
+{
+    return s->adapters[i].name;
+}
+
+const char *source_load_hash(const struct source *s)
+{
+    return s->load_hash;
 }
 
 /* ---- tensors --------------------------------------------------------------------------- */

@@ -101,6 +101,20 @@ uint64_t source_layer_bytes(const struct source *s, int layer);
 uint64_t source_embed_bytes(const struct source *s);
 uint64_t source_head_bytes(const struct source *s);
 
+/* ---- adapters ---- */
+
+enum { SOURCE_MAX_ADAPTERS = 32 };
+struct lora_file;
+/* Adds a LoRA adapter (lora_file.h), checked against the model as a whole. Before any
+ * other thread uses the source; the name is copied. ERR_INVAL: the name is taken. */
+MUST_CHECK err source_add_adapter(struct source *s, const char *name, const char *path, struct why *why);
+int source_n_adapters(const struct source *s);
+const struct lora_file *source_adapter(const struct source *s, int i);
+const char *source_adapter_name(const struct source *s, int i);
+/* source_hash() mixed with the adapters' weights and their order: what all ranks of a
+ * cluster must agree on. */
+const char *source_load_hash(const struct source *s);
+
 /* One line a fact, for `cordee inspect`; json: one object. */
 void source_describe(const struct source *s, bool json, struct buf *out);
 

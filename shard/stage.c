@@ -14,6 +14,7 @@
 #include "model/forward.h"
 #include "model/head.h"
 #include "model/kv.h"
+#include "model/lora.h"
 #include "model/weights.h"
 
 struct stage {
@@ -23,6 +24,8 @@ struct stage {
     const struct hparams *hp;
     struct kernels k;
     struct weights *weights;
+    struct lora *lora; /* NULL: no adapters */
+    int n_adapters;
     struct kv kv;
     struct forward f;
     struct head head;
@@ -55,12 +58,15 @@ static err stage_shape(struct stage *s, const struct source *src, struct pool *p
     err e;
     s->desc = source_arch(src);
     s->hp = source_hparams(src);
+    s->n_adapters = source_n_adapters(src);
     TRY(weights_open(src, weights_of(s->range), &s->weights, why));
+    TRY(lora_open(src, s->range.first, s->range.last, &s->lora, why));
     TRY(kv_shape(s->desc, s->hp, s->range.last - s->range.first, s->lim.n_pages, s->lim.kv_type, &s->kv,
                  why));
     s->f = (struct forward){.desc = s->desc,
                             .hp = s->hp,
                             .weights = s->weights,
+                            .lora = s->lora,
                             .k = &s->k,
                             .pool = pool,
                             .kv = &s->kv,
@@ -96,8 +102,9 @@ err stage_measure(const struct source *src, struct stage_range range, const stru
     s->k = *k;
     TRY(stage_shape(s, src, NULL, why));
     stage_carve(s, &c, threads);
-    *out =
-        (struct stage_bytes){.weights = weights_bytes(s->weights), .kv = kv_bytes(&s->kv), .scratch = c.used};
+    *out = (struct stage_bytes){.weights = weights_bytes(s->weights) + lora_bytes(s->lora),
+                                .kv = kv_bytes(&s->kv),
+                                .scratch = c.used};
 out:
     stage_close(s);
     return e;
@@ -117,6 +124,7 @@ err stage_open(const struct source *src, struct stage_range range, const struct 
     s->k = *k;
     TRY(stage_shape(s, src, pool, why));
     TRY(weights_load(s->weights, pool, why));
+    TRY(lora_load(s->lora, pool, why));
     TRY(forward_tables(&s->f, why));
     TRY(kv_init(s->desc, s->hp, range.last - range.first, lim->n_pages, lim->kv_type, &s->k, &s->kv, why));
 
@@ -145,6 +153,7 @@ void stage_close(struct stage *s)
     forward_fini(&s->f);
     kv_fini(&s->kv);
     weights_close(s->weights);
+    lora_close(s->lora);
     free(s->block);
     free(s);
 }
@@ -159,6 +168,8 @@ static err check_seqs(const struct stage *s, const struct batch *b, struct why *
             if (q->pages[p] >= s->lim.n_pages)
                 return why_set(why, ERR_INVAL, "step %u: page %u of %u", b->step, q->pages[p],
                                s->lim.n_pages);
+        if (q->adapter > (uint32_t)s->n_adapters)
+            return why_set(why, ERR_INVAL, "step %u: adapter %u of %d", b->step, q->adapter, s->n_adapters);
         if (s->range.head && q->slot >= (uint32_t)s->lim.max_slots)
             return why_set(why, ERR_INVAL, "step %u: slot %u of %d", b->step, q->slot, s->lim.max_slots);
     }

@@ -28,7 +28,7 @@ struct stage_range {
     bool head;       /* logits out: final norm, head, sampler */
 };
 
-/* Bytes the stage will hold, from shapes alone. */
+/* Bytes the stage will hold, from shapes alone; weights: adapters included. */
 struct stage_bytes {
     uint64_t weights, kv, scratch;
 };

@@ -34,6 +34,8 @@ void chain_open(struct chain *c, const char *path, const struct chain_options *o
     c->o.threads = o->threads ? o->threads : 1;
     c->o.max_rows = o->max_rows ? o->max_rows : 64;
     check(source_open(path, &c->src, &why), &why);
+    for (int i = 0; i < CHAIN_ADAPTERS && c->o.adapters[i]; i++)
+        check(source_add_adapter(c->src, c->o.adapters[i], c->o.adapters[i], &why), &why);
     c->hp = source_hparams(c->src);
     kernels_init(&c->k, c->o.isa, c->o.precision);
     check(pool_open(c->o.threads, &c->pool, &why), &why);
@@ -94,7 +96,10 @@ void chain_run(struct chain *c)
     struct why why = {""};
     for (int s = 0; s < CHAIN_SEQS; s++)
         c->seqs[s] =
-            (struct batch_seq){.slot = (uint32_t)s, .n_pages = CHAIN_CONTEXT / KV_PAGE, .pages = c->pages[s]};
+            (struct batch_seq){.slot = (uint32_t)s,
+                               .n_pages = CHAIN_CONTEXT / KV_PAGE,
+                               .pages = c->pages[s],
+                               .adapter = c->adapter[s]};
     struct batch b = {.step = c->step++,
                       .n_rows = c->n_rows,
                       .n_gen = c->n_gen,

@@ -12,13 +12,14 @@
 
 #include "shard/stage.h"
 
-enum { CHAIN_STAGES = 16, CHAIN_SEQS = 16, CHAIN_CONTEXT = 1024 };
+enum { CHAIN_STAGES = 16, CHAIN_SEQS = 16, CHAIN_CONTEXT = 1024, CHAIN_ADAPTERS = 4 };
 
 struct chain_options {
     int stages, threads, max_rows; /* 0: 1, 1, 64 */
     unsigned isa;                  /* ISA_REF is 0 */
     enum precision precision;
     enum kv_type kv_type;
+    const char *adapters[CHAIN_ADAPTERS]; /* paths, NULL past the last */
 };
 
 struct chain {
@@ -33,6 +34,7 @@ struct chain {
     struct row_result *results;
     uint32_t pages[CHAIN_SEQS][CHAIN_CONTEXT / KV_PAGE];
     uint32_t step;
+    uint32_t adapter[CHAIN_SEQS]; /* of each sequence: 0 none, else 1 + its place in o.adapters */
     /* the step being put together, and its outcome */
     struct batch_seq seqs[CHAIN_SEQS];
     int n_rows, n_gen, n_results;
