@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/openai_chat.h"
 #include "api/timer.h"
 #include "base/log.h"
 
@@ -24,6 +25,21 @@ enum {
     RETRY_US = 50000, /* after the queue was full in the middle of a request */
     OPEN_STREAM_US = 15000000, /* a stream starts by then even without a token: proxies give up on silence */
 };
+
+/* Completions and chats differ in what is written, not in what is done. */
+typedef void put_answer_fn(struct buf *out, const struct openai_head *head, const struct openai_choice *choices,
+                           int n_choices, const struct openai_usage *usage);
+struct shape {
+    const char *whole, *chunk; /* "object" */
+    put_answer_fn *put_whole, *put_chunk;
+    void (*add_logprobs)(struct openai_logprobs *lp, const struct openai_token *t);
+    bool roles;        /* a choice's stream begins with a chunk of its role */
+    const char *input; /* the field that a bad prompt came from */
+};
+static const struct shape text_shape = { "text_completion", "text_completion", openai_put_completion,
+                                         openai_put_completion, openai_logprobs_add, false, "prompt" };
+static const struct shape chat_shape = { "chat.completion", "chat.completion.chunk", openai_put_chat,
+                                         openai_put_chat_chunk, openai_chat_logprobs_add, true, "messages" };
 
 struct outcome { /* of one choice */
     struct buf text;
@@ -53,6 +69,7 @@ struct completion {
     const struct completion_outlet *outlet;
     void *ctx;
     struct openai_completion req;
+    const struct shape *shape;
     struct openai_head head;
     char id[64], key[64];
     bool reproducible;
@@ -138,7 +155,7 @@ static void stream_event(struct completion *c, const struct openai_choice *choic
     stream_open(c);
     buf_clear(out);
     buf_puts(out, "data: ");
-    openai_put_completion(out, &c->head, choice, choice ? 1 : 0, usage);
+    c->shape->put_chunk(out, &c->head, choice, choice ? 1 : 0, usage);
     buf_puts(out, "\n\n");
     if (out->failed)
         log_error("completion: no memory for a chunk");
@@ -179,6 +196,12 @@ static void stream_choice(struct completion *c, const struct run *r, struct outc
     if (o->text.len == 0 && o->logprobs.tokens.len == 0 && o->n_ids == 0 && !o->finish)
         return;
     struct openai_choice choice = choice_of(c, r, o, number, &stop);
+    if (c->shape->roles && !o->begun) {
+        struct openai_choice first = { .index = choice.index, .role = true, .stop_id = -1,
+                                       .prompt_ids = choice.prompt_ids, .n_prompt_ids = choice.n_prompt_ids };
+        stream_event(c, &first, NULL);
+        choice.prompt_ids = NULL;
+    }
     stream_event(c, &choice, NULL);
     o->begun = true;
     o->n_ids = 0;
@@ -242,7 +265,7 @@ static void answer_whole(struct completion *c)
     struct openai_usage shown = c->usage;
     if (c->reproducible)
         shown.cached_tokens = 0;
-    openai_put_completion(&body, &c->head, choices, (int)total, &shown);
+    c->shape->put_whole(&body, &c->head, choices, (int)total, &shown);
     free(choices);
     free(stops);
     answer(c, 200, ERR_OK, &body);
@@ -283,10 +306,10 @@ static err outcome_logprob(struct completion *c, struct outcome *o, const struct
     for (int i = 0; i < n; i++)
         top[i] = (struct openai_top){ ev->top[i].token, ev->top[i].logprob,
                                       { texts->data ? texts->data + at[i] : "", at[i + 1] - at[i] } };
-    openai_logprobs_add(&o->logprobs, &(struct openai_token){
-                                          .id = ev->token, .bytes = { ev->raw, ev->raw_len },
-                                          .logprob = ev->logprob, .offset = ev->offset,
-                                          .n_top = n, .top = top });
+    c->shape->add_logprobs(&o->logprobs, &(struct openai_token){
+                                             .id = ev->token, .bytes = { ev->raw, ev->raw_len },
+                                             .logprob = ev->logprob, .offset = ev->offset,
+                                             .n_top = n, .top = top });
     return ERR_OK;
 }
 
@@ -423,7 +446,7 @@ static void completion_pump(struct completion *c)
             return;
         }
         if (e != ERR_OK) {
-            completion_fail(c, e, why.text, e == ERR_INVAL || e == ERR_LIMIT ? "prompt" : NULL);
+            completion_fail(c, e, why.text, e == ERR_INVAL || e == ERR_LIMIT ? c->shape->input : NULL);
             return;
         }
         c->next++;
@@ -465,7 +488,9 @@ err completion_start(struct openai_completion *req, const struct completion_opti
     *req = (struct openai_completion){ 0 };
     snprintf(c->id, sizeof c->id, "%s", o->id);
     snprintf(c->key, sizeof c->key, "%s", o->key ? o->key : "");
-    c->head = (struct openai_head){ .id = c->id, .object = "text_completion", .created = o->created,
+    c->shape = c->req.chat ? &chat_shape : &text_shape;
+    c->head = (struct openai_head){ .id = c->id, .object = c->req.stream ? c->shape->chunk : c->shape->whole,
+                                    .created = o->created,
                                     .model = facts->name, .fingerprint = facts->fingerprint };
     c->timer = timer_open(o->base, timer_cb, c);
     c->runs = calloc((size_t)c->req.n_prompts, sizeof *c->runs);

@@ -8,6 +8,7 @@
 #include "api/keys.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/chat.h"
 #include "coordinator/completion.h"
 #include "coordinator/gateway_route.h"
 
@@ -17,6 +18,8 @@ static const struct route {
     bool open; /* needs no API key */
 } routes[] = {
     { "POST", "/v1/completions", route_completions, false },
+    { "POST", "/v1/chat/completions", route_chat,   false },
+    { "POST", "/apply-template", route_apply_template, false },
     { "GET",  "/v1/models",      route_models,      false },
     { "GET",  "/v1/models/",     route_model,       false },
     { "GET",  "/health",         route_health,      true },
@@ -132,6 +135,7 @@ err gateway_open(struct event_base *base, const struct gateway_options *o, struc
         FAIL(ERR_INVAL, "the gateway's front needs a tokenizer");
     g->base = base;
     g->o = *o;
+    TRY(chat_open(o->chat_template, front_tokenizer(o->front), &g->chat, why));
     g->created = (int64_t)wall_seconds();
     if (getrandom(&g->id_salt, sizeof g->id_salt, 0) != (ssize_t)sizeof g->id_salt)
         FAIL(ERR_IO, "no random bytes");
@@ -150,6 +154,7 @@ void gateway_close(struct gateway *g)
         return;
     completions_close(g);
     http_close(g->http);
+    chat_close(g->chat);
     buf_fini(&g->scratch);
     free(g);
 }

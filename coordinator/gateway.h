@@ -20,7 +20,7 @@ struct gateway_options {
     struct http_options http; /* http.address: where to listen */
     struct front *front;      /* borrowed; needs a tokenizer */
     const struct keys *keys;  /* borrowed; NULL: open to all */
-    const char *chat_template; /* borrowed; for /tokenizer_info; NULL: none */
+    const char *chat_template; /* borrowed; NULL: none, chats are refused */
     health_fn *health;         /* NULL: the backend's readiness */
     void *health_ctx;
     stats_query_fn *stats; /* NULL: /stats is 404 */

@@ -1,5 +1,5 @@
 /* gateway_completions.c - POST /v1/completions: a completion whose outlet is an HTTP
- * exchange. When the client leaves, the completion is given up. */
+ * exchange; chats are answered through the same. When the client leaves, the completion is given up. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -62,14 +62,15 @@ static void end_cb(void *ctx)
 
 static const struct completion_outlet outlet = { reply_cb, begin_cb, put_cb, end_cb };
 
-static err start(const struct route_request *r, struct openai_completion *req, struct why *why)
+err gateway_start_completion(const struct route_request *r, struct openai_completion *req, struct why *why)
 {
     struct gateway *g = r->g;
     char id[48], key[64];
     struct http_completion *h = calloc(1, sizeof *h);
     if (!h)
         return why_set(why, ERR_NOMEM, "no memory for the request");
-    snprintf(id, sizeof id, "cmpl-%08x%012llx", g->id_salt, (unsigned long long)++g->n_ids);
+    snprintf(id, sizeof id, "%s-%08x%012llx", req->chat ? "chatcmpl" : "cmpl", g->id_salt,
+             (unsigned long long)++g->n_ids);
     if (g->o.keys)
         snprintf(key, sizeof key, "key %d", r->key);
     else
@@ -99,7 +100,7 @@ void route_completions(const struct route_request *r)
     if (e == ERR_OK && !gateway_model_known(r, req.model))
         goto out; /* answered */
     if (e == ERR_OK)
-        e = start(r, &req, &fault.why);
+        e = gateway_start_completion(r, &req, &fault.why);
     if (e != ERR_OK)
         gateway_reply_fault(r->x, e, &fault);
 out:

@@ -7,11 +7,13 @@
 #include "api/openai.h"
 #include "coordinator/gateway.h"
 
+struct chat;
 struct http_completion; /* gateway_completions.c */
 
 struct gateway {
     struct event_base *base;
     struct gateway_options o;
+    struct chat *chat; /* the model's template */
     struct http *http;
     int64_t created;   /* Unix seconds */
     uint64_t n_ids;    /* answers numbered so far */
@@ -30,6 +32,7 @@ struct route_request {
 };
 typedef void route_fn(const struct route_request *r);
 
+route_fn route_chat, route_apply_template;
 route_fn route_completions, route_models, route_model, route_health, route_stats;
 route_fn route_tokenize, route_detokenize, route_tokenizer_info;
 
@@ -43,6 +46,9 @@ void gateway_reply_fault(struct http_exchange *x, err code, const struct fault *
 /* False (and answered 404) when a request names a model that is not served. */
 bool gateway_model_known(const struct route_request *r, struct openai_text model);
 
+/* Starts what answers the exchange. Takes the request over, also when it fails: ERR_NOMEM. */
+MUST_CHECK err gateway_start_completion(const struct route_request *r, struct openai_completion *req,
+                                        struct why *why);
 /* Cancels and frees every completion, without answers. */
 void completions_close(struct gateway *g);
 
