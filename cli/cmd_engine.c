@@ -20,6 +20,7 @@
 #include "cli/site.h"
 #include "coordinator/rank0.h"
 #include "coordinator/service.h"
+#include "transport/farewell.h"
 #include "worker/rank.h"
 
 #define HELLO_MS 30000
@@ -270,11 +271,13 @@ static err run(struct engine_cmd *x, struct why *why)
         x->threads += x->threads < 1;
     }
     TRY(source_open(x->config.model, &x->src, why));
+    TRY(rank0_adapters(&x->config, x->src, why));
     if (rank == 0)
         TRY(prepare_boot(x, why));
     TRY(transport_mpi_boot(x->t, &x->boot, sizeof x->boot, HELLO_MS, why));
     TRY(rank == 0 ? run_rank0(x, why) : run_stage(x, why));
     TRY(transport_mpi_drain(x->t, DRAIN_MS, why));
+    transport_farewell(DRAIN_MS);
 out:
     return e;
 }
