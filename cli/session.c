@@ -42,6 +42,7 @@ err session_open(struct session *s, const struct config *config, struct why *why
     TRY(config_check(config, why));
     TRY(site_init(&s->site, why));
     TRY(source_open(config->model, &s->src, why));
+    TRY(rank0_adapters(config, s->src, why));
     TRY(source_tokenizer(s->src, &s->tok, why));
     rank0_facts(config, s->src, &facts);
     s->base = event_base_new();

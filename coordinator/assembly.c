@@ -118,11 +118,12 @@ static err on_hello(const struct gather *g, struct member *m, int member, const 
     if (h->rank != (uint32_t)member + 1 || h->epoch != g->o->epoch)
         return why_set(why, ERR_PEER, "rank %u of epoch %u where rank %d of epoch %u was expected", h->rank,
                        h->epoch, member + 1, g->o->epoch);
-    if (!h->model_hash || strcmp(h->model_hash, source_hash(g->o->src)))
+    if (!h->model_hash || strcmp(h->model_hash, source_load_hash(g->o->src)))
         return why_set(why, ERR_PEER,
-                       "rank %d on %s has another file at %s than rank 0 (hash %s, here %s); copy the same file to every node",
+                       "rank %d on %s has another file at %s, or other adapters, than rank 0 (hash %s, here %s); copy "
+                       "the same files to every node",
                        member + 1, h->host ? h->host : "?", g->o->config->model,
-                       h->model_hash ? h->model_hash : "none", source_hash(g->o->src));
+                       h->model_hash ? h->model_hash : "none", source_load_hash(g->o->src));
     note_hello(m, h);
     return ERR_OK;
 }

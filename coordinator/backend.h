@@ -33,6 +33,7 @@ struct gen_request {
     bool score_prompt;   /* a PROMPT event per prompt token */
     int priority;
     const char *key; /* fairness group; NULL: none */
+    const char *adapter; /* one of the facts' adapters; NULL: the model as it is */
 };
 
 enum gen_kind {
@@ -59,10 +60,14 @@ struct gen_event {
 /* Called once per event, in order; after GEN_FINISHED or GEN_FAILED never again. */
 typedef void gen_event_fn(void *ctx, const struct gen_event *ev);
 
+enum { FACTS_MAX_ADAPTERS = 32, FACTS_NAME_BYTES = 128 };
+
 struct model_facts {
-    char name[128], family[32], hash[24], fingerprint[64];
+    char name[FACTS_NAME_BYTES], family[32], hash[24], fingerprint[64];
     uint64_t n_params;
     int n_vocab, max_context;
+    int n_adapters;
+    char adapters[FACTS_MAX_ADAPTERS][FACTS_NAME_BYTES];
 };
 
 struct backend;
@@ -80,7 +85,8 @@ struct backend {
 /* Copies all of req.
  * ERR_LIMIT  prompt + 1 exceeds the context (the reason has both numbers)
  * ERR_FULL   the queue is full, retry later
- * ERR_INVAL  a token id out of range, ... */
+ * ERR_INVAL  a token id out of range, ...
+ * ERR_NOTFOUND  there is no such adapter */
 MUST_CHECK static inline err backend_submit(struct backend *b, const struct gen_request *req,
                                             gen_event_fn *fn, void *ctx, uint64_t *handle,
                                             struct why *why)

@@ -21,6 +21,7 @@
 
 #include "base/arena.h"
 #include "coordinator/engine_state.h"
+#include "coordinator/served.h"
 
 /* ---- sending ---------------------------------------------------------------------------- */
 
@@ -74,13 +75,16 @@ static err engine_submit(struct backend *b, const struct gen_request *req, gen_e
 {
     struct engine *en = (struct engine *)b;
     struct seq *s = NULL;
+    uint32_t adapter;
     err e;
     if (en->closing)
         FAIL(ERR_CANCELLED, "the engine is closing");
     TRY(request_check(req, en->o.n_vocab, en->o.max_context, why));
+    TRY(served_number(&en->backend.facts, req->adapter, &adapter, why));
     if (en->n_waiting >= en->o.max_queue)
         FAIL(ERR_FULL, "%d requests are waiting already", en->n_waiting);
     TRY(seq_open(req, en->o.max_context, ENGINE_PAGE_ROWS, &s, why));
+    s->adapter = adapter;
     s->is_long = en->o.long_prompt > 0 && s->n_prompt > en->o.long_prompt;
     if (!(s->key = fair_key_get(&en->keys, req->key)))
         FAIL(ERR_NOMEM, "request");
@@ -164,7 +168,7 @@ static struct wire_limits wire_limits_of(const struct engine_options *o)
     return (struct wire_limits){
         .max_rows = (uint32_t)o->max_rows, .max_seqs = (uint32_t)o->max_slots, .max_slots = (uint32_t)o->max_slots,
         .n_pages = o->n_pages, .max_context = (uint32_t)o->max_context, .n_vocab = o->n_vocab,
-        .page_rows = ENGINE_PAGE_ROWS,
+        .page_rows = ENGINE_PAGE_ROWS, .n_adapters = (uint32_t)o->facts.n_adapters,
     };
 }
 

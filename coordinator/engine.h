@@ -33,7 +33,7 @@ struct engine_options {
     struct model_facts facts; /* max_context is lowered to what the pages can hold */
     int long_prompt;          /* rows of longer prompts are WIRE_ROW_LONG (longrope); 0: none */
     bool no_sharing;          /* every prompt computes all of its rows */
-    uint64_t salt;            /* whatever else makes KV pages differ: KV type, adapter */
+    uint64_t salt;            /* whatever else makes KV pages differ: KV type */
     unsigned timeout_ms;      /* no result for so long with work in flight: ERR_TIMEOUT; 0: off */
 };
 

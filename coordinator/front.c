@@ -350,6 +350,7 @@ static err call_fill(const struct front *f, const struct front_request *req, str
         .ids = c->prompt.id, .n_ids = (int)c->prompt.n, .resume = req->resume, .n_resume = req->n_resume,
         .sampling = req->sampling, .logprobs = req->logprobs, .n_top = req->logprobs ? req->n_top : 0,
         .score_prompt = req->echo && req->logprobs, .priority = req->priority, .key = req->key,
+        .adapter = req->adapter,
     };
     TRY(front_room(req, c->prompt.n, f->backend->facts.max_context, &c->gen.max_tokens, why));
     c->gen.sampling.seed = c->seed;

@@ -41,6 +41,7 @@ struct front_request {
     bool echo;
     int priority;
     const char *key;
+    const char *adapter;             /* NULL: the model as it is */
     const int32_t *resume; /* recovery, id-level requests only */
     int n_resume;
     bool no_text;          /* ids only: no decoding, no stop strings */

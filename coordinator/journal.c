@@ -20,6 +20,7 @@ static void entry_free(struct journal_entry *e)
 {
     free((void *)e->req.ids);
     free((void *)e->req.key);
+    free((void *)e->req.adapter);
     free((void *)e->req.sampling.bias);
     free((void *)e->req.sampling.end);
     free(e->tokens);
@@ -80,6 +81,7 @@ err journal_put(struct journal *j, const struct gen_request *req, gen_event_fn *
     e->req.sampling.bias = copy(req->sampling.bias, req->sampling.n_bias, sizeof *req->sampling.bias, &ok);
     e->req.sampling.end = copy(req->sampling.end, req->sampling.n_end, sizeof *req->sampling.end, &ok);
     e->req.key = req->key ? copy(req->key, (int)strlen(req->key) + 1, 1, &ok) : NULL;
+    e->req.adapter = req->adapter ? copy(req->adapter, (int)strlen(req->adapter) + 1, 1, &ok) : NULL;
     e->tokens = copy(req->resume, req->n_resume, sizeof *req->resume, &ok);
     e->n_tokens = e->cap_tokens = req->n_resume;
     e->req.resume = NULL;

@@ -364,6 +364,9 @@ static void on_models(struct link *l, const Cordee__Models *m)
         log_error("link: the engine serves another model file (hash %s, here %s)", model->hash, f->hash);
     COPY(f->fingerprint, model->fingerprint);
     f->max_context = model->context <= INT32_MAX ? (int)model->context : 0;
+    f->n_adapters = 0;
+    for (size_t i = 0; i < model->n_adapter && i < FACTS_MAX_ADAPTERS; i++)
+        COPY(f->adapters[f->n_adapters++], model->adapter[i]);
     if (f->name[0])
         return; /* the rest is the owner's own */
     COPY(f->name, model->name);

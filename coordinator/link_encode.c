@@ -53,6 +53,7 @@ static void generate_fill(Cordee__Generate *g, const struct journal_entry *en)
     g->resume = wire_ids(en->tokens);
     g->n_resume = (size_t)en->n_tokens;
     g->key = (char *)(uintptr_t)r->key;
+    g->adapter = (char *)(uintptr_t)r->adapter;
 }
 
 err link_encode(const struct journal_entry *en, struct buf *out, struct why *why)

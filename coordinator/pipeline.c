@@ -184,7 +184,7 @@ err pipeline_send(struct pipeline *p, const struct pipeline_part *parts, int n, 
         p->samplers[i] = seq_sampler(s);
         p->seqs[i] = (struct wire_seq){
             .slot = (uint32_t)s->slot, .n_pages = (uint32_t)s->n_pages, .pages = s->pages,
-            .sampler = s->opened ? NULL : &p->samplers[i],
+            .sampler = s->opened ? NULL : &p->samplers[i], .adapter = s->adapter,
         };
         move_on(s, &parts[i], &p->rows[b.n_rows - 1], f->step);
     }

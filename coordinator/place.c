@@ -117,10 +117,11 @@ void place_sent(struct engine *en, struct seq *s, int first)
 
 /* ---- admission ------------------------------------------------------------------------ */
 
-/* Pages of long prompts under longrope hold other keys. */
+/* Pages of long prompts under longrope hold other keys, and an adapter changes keys
+ * and values of all layers. */
 static uint64_t salt_of(const struct engine *en, const struct seq *s)
 {
-    return en->o.salt * 2 + s->is_long;
+    return (en->o.salt * (FACTS_MAX_ADAPTERS + 1) + s->adapter) * 2 + s->is_long;
 }
 
 /* The longest prefix others have (or will have) computed: refs taken, s->n_shared set. */

@@ -159,6 +159,18 @@ void rank0_query_stats(void *rank0, stats_done_fn *done, void *done_ctx)
     free(list);
 }
 
+_Static_assert((int)FACTS_MAX_ADAPTERS == (int)SOURCE_MAX_ADAPTERS, "one limit");
+_Static_assert((int)CONFIG_MAX_LORA == (int)SOURCE_MAX_ADAPTERS, "one limit");
+
+err rank0_adapters(const struct config *c, struct source *src, struct why *why)
+{
+    err e = ERR_OK;
+    for (int i = 0; i < c->n_lora; i++)
+        TRY(source_add_adapter(src, c->lora[i].name, c->lora[i].path, why));
+out:
+    return e;
+}
+
 void rank0_facts(const struct config *c, const struct source *src, struct model_facts *out)
 {
     const struct hparams *hp = source_hparams(src);
@@ -166,6 +178,9 @@ void rank0_facts(const struct config *c, const struct source *src, struct model_
     snprintf(out->name, sizeof out->name, "%s", c->name[0] ? c->name : source_name(src));
     snprintf(out->family, sizeof out->family, "%s", source_arch(src)->name);
     snprintf(out->hash, sizeof out->hash, "%s", source_hash(src));
+    out->n_adapters = source_n_adapters(src);
+    for (int i = 0; i < out->n_adapters; i++)
+        snprintf(out->adapters[i], sizeof out->adapters[i], "%s", source_adapter_name(src, i));
 }
 
 /* ---- start ---------------------------------------------------------------------- */

@@ -43,6 +43,10 @@ MUST_CHECK err rank0_run(struct transport *t, const struct rank0_options *o, str
 void rank0_health(void *rank0, struct health *out);
 void rank0_query_stats(void *rank0, stats_done_fn *done, void *done_ctx);
 
+/* Adds the configured adapters to a model that was just opened. Every process that
+ * opens the model does it, in the same order. */
+MUST_CHECK err rank0_adapters(const struct config *c, struct source *src, struct why *why);
+
 /* Facts of a model as requests see them. */
 void rank0_facts(const struct config *c, const struct source *src, struct model_facts *out);
 

@@ -50,6 +50,7 @@ struct seq {
     struct sample_params sampling; /* lists owned */
     bool score, logprobs, is_long; /* is_long: all rows are WIRE_ROW_LONG */
     int n_top, priority;
+    uint32_t adapter; /* as in wire_seq */
     struct fair_key *key; /* never NULL in the engine */
 
     int slot, lane;

@@ -14,6 +14,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "coordinator/served.h"
 #include "coordinator/service_query.h"
 #include "proto/frame.h"
 
@@ -262,9 +263,10 @@ static err generate_read(const struct service *s, const Cordee__Generate *g, str
                          struct front_request *r, struct why *why)
 {
     err e = ERR_OK;
-    const char *served = front_backend(s->o.front)->facts.name;
-    if (g->model && g->model[0] && served[0] && strcmp(g->model, served) != 0)
-        FAIL(ERR_NOTFOUND, "the model \"%.100s\" is not served here; \"%s\" is", g->model, served);
+    const struct model_facts *facts = &front_backend(s->o.front)->facts;
+    TRY(served_find(facts, g->model, g->model ? strlen(g->model) : 0, &r->adapter, why));
+    if (g->adapter && g->adapter[0])
+        r->adapter = g->adapter;
     if (g->has_text == (g->n_ids > 0))
         FAIL(ERR_INVAL, "a request needs either text or ids");
     if (g->n_ids > INT_MAX || g->n_stop_ids > INT_MAX || g->n_resume > INT_MAX || g->n_stop > STOP_MAX_BYTES)

@@ -64,6 +64,7 @@ void service_models(struct service_peer *p, uint64_t id)
     Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
     Cordee__Models reply = CORDEE__MODELS__INIT;
     Cordee__Model model = CORDEE__MODEL__INIT, *list = &model;
+    char *adapters[FACTS_MAX_ADAPTERS];
     model.name = (char *)(uintptr_t)f->name;
     model.family = (char *)(uintptr_t)f->family;
     model.hash = (char *)(uintptr_t)f->hash;
@@ -72,6 +73,10 @@ void service_models(struct service_peer *p, uint64_t id)
     model.parameters = f->n_params;
     model.context = (uint32_t)f->max_context;
     model.vocab = (uint32_t)f->n_vocab;
+    for (int i = 0; i < f->n_adapters; i++)
+        adapters[i] = (char *)(uintptr_t)f->adapters[i];
+    model.adapter = adapters;
+    model.n_adapter = (size_t)f->n_adapters;
     reply.model = &list;
     reply.n_model = f->name[0] ? 1 : 0;
     env.body_case = CORDEE__ENVELOPE__BODY_MODELS;

@@ -17,6 +17,8 @@
 #include "model/lora_file.h"
 #include "model/reader.h"
 
+#define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-" /* of adapters */
+
 struct source {
     struct reader reader;
     struct arena arena;
@@ -267,6 +269,8 @@ err source_add_adapter(struct source *s, const char *name, const char *path, str
     struct lora_file *file = NULL;
     char *copy = NULL;
 
+    if (!name[0] || name[strspn(name, NAME_CHARACTERS)])
+        FAIL(ERR_INVAL, "adapter \"%.64s\": a name is made of letters, digits and . _ -", name);
     if (s->n_adapters == SOURCE_MAX_ADAPTERS)
         FAIL(ERR_LIMIT, "adapter %.64s: at most %d adapters", name, SOURCE_MAX_ADAPTERS);
     for (int i = 0; i < s->n_adapters; i++)

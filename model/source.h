@@ -106,7 +106,8 @@ uint64_t source_head_bytes(const struct source *s);
 enum { SOURCE_MAX_ADAPTERS = 32 };
 struct lora_file;
 /* Adds a LoRA adapter (lora_file.h), checked against the model as a whole. Before any
- * other thread uses the source; the name is copied. ERR_INVAL: the name is taken. */
+ * other thread uses the source; the name is copied. ERR_INVAL: the name is taken, or
+ * has other characters than letters, digits and . _ - */
 MUST_CHECK err source_add_adapter(struct source *s, const char *name, const char *path, struct why *why);
 int source_n_adapters(const struct source *s);
 const struct lora_file *source_adapter(const struct source *s, int i);

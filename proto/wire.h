@@ -34,7 +34,7 @@
 #include "base/err.h"
 
 #define WIRE_MAGIC 0x44524f43u /* "CORD" */
-#define WIRE_VERSION 1
+#define WIRE_VERSION 2
 
 /*     kind    name      */
 #define WIRE_KINDS(X)  \
@@ -157,6 +157,7 @@ struct wire_seq {
     uint32_t n_pages;
     const uint32_t *pages;
     const struct wire_sampler *sampler; /* NULL: known already */
+    uint32_t adapter; /* 0: the model as it is, else adapter number adapter - 1 */
 };
 
 struct wire_batch {
@@ -180,6 +181,7 @@ struct wire_limits {
     int32_t n_vocab;
     uint32_t page_rows; /* positions a page holds: pages must cover the rows; 0: not checked */
     bool no_ring;       /* stages after the first: a ring row left over is an error */
+    uint32_t n_adapters; /* that the model has */
 };
 /* Bytes of samplers that rank 0 puts into one descriptor at most: the longest
  * there can be, or many usual ones. */

@@ -17,7 +17,7 @@ struct desc_head {
     uint32_t used_bytes; /* without the padding to 64 */
 };
 struct seq_record {
-    uint32_t slot, n_pages, has_sampler, zero;
+    uint32_t slot, n_pages, has_sampler, adapter;
 };
 struct sampler_record {
     float temperature, top_p, min_p;
@@ -76,7 +76,7 @@ static size_t lay_out(char *dst, const struct wire_batch *b, uint32_t used_bytes
     at = put(dst, at, b->rows, b->n_rows * sizeof *b->rows);
     for (uint32_t i = 0; i < b->n_seqs; i++) {
         const struct wire_seq *q = &b->seqs[i];
-        struct seq_record rec = {q->slot, q->n_pages, q->sampler != NULL, 0};
+        struct seq_record rec = {q->slot, q->n_pages, q->sampler != NULL, q->adapter};
         at = put(dst, at, &rec, sizeof rec);
         at = put(dst, at, q->pages, q->n_pages * sizeof *q->pages);
         if (q->sampler)
@@ -218,8 +218,10 @@ static err get_seq(struct cursor *c, const struct wire_limits *lim, struct space
     err e = ERR_OK;
     if (!rec)
         FAIL(ERR_FORMAT, "batch: cut at sequence %u", i);
-    if (rec->slot >= lim->max_slots || rec->has_sampler > 1 || rec->zero)
+    if (rec->slot >= lim->max_slots || rec->has_sampler > 1)
         FAIL(ERR_FORMAT, "batch: sequence %u has slot %u of %u", i, rec->slot, lim->max_slots);
+    if (rec->adapter > lim->n_adapters)
+        FAIL(ERR_FORMAT, "batch: sequence %u has adapter %u of %u", i, rec->adapter, lim->n_adapters);
     if (test_and_set(space->slot_seen, rec->slot))
         FAIL(ERR_FORMAT, "batch: slot %u occurs twice", rec->slot);
     const uint32_t *pages = rec->n_pages <= lim->n_pages ? take(c, rec->n_pages, sizeof *pages) : NULL;
@@ -232,7 +234,7 @@ static err get_seq(struct cursor *c, const struct wire_limits *lim, struct space
         TRY(get_sampler(c, lim, &space->samplers[i], why));
     space->seqs[i] = (struct wire_seq){
         .slot = rec->slot, .n_pages = rec->n_pages, .pages = pages,
-        .sampler = rec->has_sampler ? &space->samplers[i] : NULL,
+        .sampler = rec->has_sampler ? &space->samplers[i] : NULL, .adapter = rec->adapter,
     };
 out:
     return e;

@@ -74,7 +74,7 @@ static err send_hello(struct rank *r, struct why *why)
     hello.cores = (uint32_t)cpu_cores();
     hello.has_memory_bytes = 1;
     hello.memory_bytes = cpu_available_bytes();
-    hello.model_hash = (char *)(uintptr_t)source_hash(r->src);
+    hello.model_hash = (char *)(uintptr_t)source_load_hash(r->src);
     env.body_case = CORDEE__ENVELOPE__BODY_HELLO;
     env.hello = &hello;
     return send_envelope(r, &env, why);
@@ -191,7 +191,8 @@ static err start_data_plane(struct rank *r, const Cordee__Plan *p, int stage, st
                    .n_pages = p->n_pages,
                    .max_context = p->max_context,
                    .n_vocab = hp->n_vocab,
-                   .page_rows = KV_PAGE},
+                   .page_rows = KV_PAGE,
+                   .n_adapters = (uint32_t)source_n_adapters(r->src)},
     };
     sources[n_sources++] = w.prev_rank;
     if (stage == 1 && n > 1)

@@ -169,7 +169,7 @@ static err decode_step(struct worker *w, struct why *why)
     memcpy(j->rows, j->wire.rows, j->wire.n_rows * sizeof *j->rows);
     for (uint32_t i = 0; i < j->wire.n_seqs; i++) {
         const struct wire_seq *q = &j->wire.seqs[i];
-        j->seqs[i] = (struct batch_seq){q->slot, q->n_pages, q->pages};
+        j->seqs[i] = (struct batch_seq){q->slot, q->n_pages, q->pages, q->adapter};
         if (w->first && q->sampler)
             ring_open(&w->ring, q->slot, head->step);
     }
