@@ -17,6 +17,14 @@
 #include "coordinator/gateway.h"
 #include "coordinator/service.h"
 
+static const char template[] =
+    "{% for m in messages %}"
+    "{% if m.role not in ['system', 'user', 'assistant', 'tool'] %}{{ raise_exception('no role ' + m.role) }}{% endif %}"
+    "{{ bos_token }}{{ m.role }}: {{ m.content }}{{ eos_token }}"
+    "{% endfor %}"
+    "{% if tools %}{{ tools | tojson }}{% endif %}{{ extra }}"
+    "{% if add_generation_prompt %}{{ bos_token }}assistant:{% endif %}";
+
 static struct fake_backend fake;
 static struct event *turn;
 static struct timeval pace = { 0, 0 };
@@ -79,12 +87,13 @@ int main(int argc, char **argv)
         { "not-ready", no_argument, NULL, 'n' },       { "connections", required_argument, NULL, 'c' },
         { "stream-backlog", required_argument, NULL, 'b' }, { "idle-s", required_argument, NULL, 'i' },
         { "ping-s", required_argument, NULL, 'g' },    { "half-characters", no_argument, NULL, 'h' },
-        { "max-body", required_argument, NULL, 'm' },  { 0 },
+        { "max-body", required_argument, NULL, 'm' },  { "no-template", no_argument, NULL, 't' },
+        { 0 },
     };
     static const int32_t half[] = { FAKE_BYTE0 + 0xe2, FAKE_BYTE0 + 0x82, FAKE_BYTE0 + 0xac, FAKE_LETTER0 };
     const char *key = NULL, *key_file = NULL, *listen_at = NULL;
     struct gateway_options o = { .http = { .address = "127.0.0.1:0" }, .health = health, .stats = stats,
-                                 .chat_template = "{{ messages }}" };
+                                 .chat_template = template };
     struct front *front = NULL;
     struct gateway *gateway = NULL;
     struct keys *keys = NULL;
@@ -110,6 +119,7 @@ int main(int argc, char **argv)
         case 'i': o.http.idle_s = (unsigned)n; break;
         case 'g': o.http.ping_s = (unsigned)n; break;
         case 'm': o.http.max_body = (size_t)n; break;
+        case 't': o.chat_template = NULL; break;
         case 'h': fake.script = half; fake.n_script = 4; break;
         default: return 2;
         }
