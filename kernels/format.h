@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* clang-format off */
 /* Formats without blocks.
  *        id    name  block bytes */
 #define FMT_FLOATS(X)                                                                   \
@@ -54,6 +55,7 @@
     X(IQ2_S,   iq2_s,   256, 82,   2, 1, 128, F32,    16, NONE,   iq2_values)           \
     X(IQ3_XXS, iq3_xxs, 256, 98,   4, 0, 128, F32,    32, NONE,   iq3_xxs_values)       \
     X(IQ3_S,   iq3_s,   256, 110,  4, 0, 16,  F32,    32, NONE,   iq3_s_values)
+/* clang-format on */
 
 #define FMT_MAP(X) FMT_FLOATS(X) FMT_BLOCKS(X)
 

@@ -25,10 +25,18 @@ enum {
 #define PACK_SUBS(unit, factor, min) \
     ((factor) ? (unit) / ((factor) + !(factor)) * (PACK_MIN_##min == PACK_MIN_BYTES ? 2 : 1) : 0)
 
-#define PACK_ROW(id, low, block, bytes, lo, hi, bias, d, factor, min, table)                              \
-    [FMT_##id] = {block, lo, hi, bias, PACK_D_##d, factor, PACK_MIN_##min, table,                         \
-                  PACK_ROWS * PACK_D_BYTES_##d,                                                           \
-                  PACK_ROWS * (PACK_D_BYTES_##d + PACK_SUBS(block, factor, min)), PACK_BODY(lo, hi)},
+#define PACK_ROW(id, low, block, bytes, lo, hi, bias_, d_, factor_, min_, table_)                  \
+    [FMT_##id] = {.unit = block,                                                                   \
+                  .lo_bits = lo,                                                                   \
+                  .hi_bits = hi,                                                                   \
+                  .bias = bias_,                                                                   \
+                  .d = PACK_D_##d_,                                                                \
+                  .factor = factor_,                                                               \
+                  .min = PACK_MIN_##min_,                                                          \
+                  .table = table_,                                                                 \
+                  .d_bytes = PACK_ROWS * PACK_D_BYTES_##d_,                                        \
+                  .head_bytes = PACK_ROWS * (PACK_D_BYTES_##d_ + PACK_SUBS(block, factor_, min_)), \
+                  .body_bytes = PACK_BODY(lo, hi)},
 static const struct pack_traits pack_traits[FMT_COUNT] = {FMT_BLOCKS(PACK_ROW)};
 #undef PACK_ROW
 

@@ -54,7 +54,8 @@ void split_iq2_xxs(struct parts *p, const uint8_t *b)
     for (int i = 0; i < 8; i++, b += 8) { /* four points, four times seven signs, a scale */
         uint32_t rest = get_u32(b + 4);
         for (int j = 0; j < 4; j++)
-            put_point(p->code + 32 * i + 8 * j, codebook_iq2_xxs[b[j]], 8, IQ12_BITS, even_signs(rest >> 7 * j));
+            put_point(p->code + 32 * i + 8 * j, codebook_iq2_xxs[b[j]], 8, IQ12_BITS,
+                      even_signs(rest >> 7 * j));
         p->scale[i] = odd_scale(rest >> 28);
     }
 }

@@ -106,8 +106,8 @@ def table(name, digits, coordinates, count, text):
     """One C table: a point's coordinates side by side, the first in the lowest bits."""
     width = (digits - 1).bit_length()
     words = [sum(c << width * i for i, c in enumerate(p)) for p in points(digits, coordinates, count, text)]
-    body = textwrap.fill(", ".join(f"0x{w:04x}" for w in words), 120, initial_indent="    ", subsequent_indent="    ")
-    return f"\nconst uint16_t codebook_{name}[{count}] = {{\n{body}}};\n"
+    body = textwrap.fill(", ".join(f"0x{w:04x}" for w in words), 110, initial_indent="    ", subsequent_indent="    ")
+    return f"\nconst uint16_t codebook_{name}[{count}] = {{\n{body}\n}};\n"
 
 
 def matches_gguf():
