@@ -153,6 +153,7 @@ void openai_put_fault(struct buf *out, err code, const struct fault *fault);
 /* ---- GET /v1/models ---------------------------------------------------------------- */
 struct openai_model {
     const char *id, *family, *hash;
+    const char *parent; /* of an adapter: the model it changes; NULL: a model itself */
     int64_t created;
     uint64_t n_params;
     int max_context;

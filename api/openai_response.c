@@ -258,6 +258,8 @@ void openai_put_model(struct buf *out, const struct openai_model *m)
     buf_printf(out, ",\"max_model_len\":%d,\"parameters\":%" PRIu64, m->max_context, m->n_params);
     openai_put_string(out, ",\"family\"", m->family);
     openai_put_string(out, ",\"hash\"", m->hash);
+    if (m->parent)
+        openai_put_string(out, ",\"parent\"", m->parent);
     buf_putc(out, '}');
 }
 

@@ -9,7 +9,8 @@
 #include "cli/options.h"
 #include "cli/session.h"
 
-enum { KEY_TEMPERATURE = 256, KEY_TOP_P, KEY_TOP_K, KEY_MIN_P, KEY_SEED, KEY_STOP, KEY_IGNORE_EOS, KEY_SPECIAL };
+enum { KEY_TEMPERATURE = 256, KEY_TOP_P, KEY_TOP_K, KEY_MIN_P, KEY_SEED, KEY_STOP, KEY_IGNORE_EOS, KEY_SPECIAL,
+       KEY_ADAPTER };
 #define MAX_STOP 16
 
 struct generate {
@@ -83,6 +84,9 @@ static err take(void *ctx, int key, const char *value, struct why *why)
         break;
     case KEY_IGNORE_EOS:
         r->ignore_eos = true;
+        break;
+    case KEY_ADAPTER:
+        r->adapter = value;
         break;
     case KEY_SPECIAL:
         r->parse_special = true;
@@ -188,6 +192,7 @@ int cmd_generate(int argc, char **argv)
         {"seed", KEY_SEED, "N", 0, "same seed, same text (default: drawn)", 1},
         {"stop", KEY_STOP, "TEXT", 0, "end before this text (may be repeated)", 1},
         {"ignore-eos", KEY_IGNORE_EOS, NULL, 0, "go on past the model's end token", 1},
+        {"adapter", KEY_ADAPTER, "NAME", 0, "use one of the --lora adapters", 1},
         {"parse-special", KEY_SPECIAL, NULL, 0, "control tokens written in the prompt count", 1},
         {"json", 'j', NULL, 0, "one JSON object instead of a stream", 1},
         {0},

@@ -19,6 +19,7 @@
 #include "api/openai_chat.h"
 #include "api/timer.h"
 #include "base/log.h"
+#include "coordinator/served.h"
 
 enum {
     WINDOW = 64,      /* runs with the front at once */
@@ -72,6 +73,8 @@ struct completion {
     const struct shape *shape;
     struct openai_head head;
     char id[64], key[64];
+    char adapter[FACTS_NAME_BYTES];   /* "": none */
+    char model[SERVED_NAME_BYTES];    /* as it is served: with the adapter */
     bool reproducible;
     struct timer *timer;
     struct run *runs;         /* [n_prompts] */
@@ -425,6 +428,7 @@ static err run_submit(struct completion *c, struct run *r, struct why *why)
         .stop_ids = q->stop_token_ids, .n_stop_ids = q->n_stop_token_ids, .ignore_eos = q->ignore_eos,
         .logprobs = q->logprobs >= 0 || q->best_of > q->n, .n_top = q->logprobs > 0 ? q->logprobs : 0,
         .echo = q->echo, .priority = q->priority, .key = c->key,
+        .adapter = c->adapter[0] ? c->adapter : NULL,
     };
     err e = front_submit(c->front, &f, on_event, r, &r->handle, why);
     if (e == ERR_OK) {
@@ -466,11 +470,18 @@ static void timer_cb(void *ctx)
 
 bool completion_model_served(const struct model_facts *facts, struct openai_text model, struct why *why)
 {
-    const char *served = facts->name;
-    if (!model.text || !served[0] || (strlen(served) == model.len && memcmp(served, model.text, model.len) == 0))
-        return true;
-    why_set(why, ERR_NOTFOUND, "the model \"%.100s\" is not served here; \"%s\" is", model.text, served);
-    return false;
+    const char *adapter;
+    return served_find(facts, model.text, model.len, &adapter, why) == ERR_OK;
+}
+
+/* What the request's model name says; a name that is not served was refused before. */
+static void take_model(struct completion *c, const struct model_facts *facts)
+{
+    const char *adapter = NULL;
+    if (served_find(facts, c->req.model.text, c->req.model.len, &adapter, NULL) != ERR_OK)
+        adapter = NULL;
+    snprintf(c->adapter, sizeof c->adapter, "%s", adapter ? adapter : "");
+    served_name(facts, adapter, c->model, sizeof c->model);
 }
 
 err completion_start(struct openai_completion *req, const struct completion_options *o, struct completion **out,
@@ -488,10 +499,11 @@ err completion_start(struct openai_completion *req, const struct completion_opti
     *req = (struct openai_completion){ 0 };
     snprintf(c->id, sizeof c->id, "%s", o->id);
     snprintf(c->key, sizeof c->key, "%s", o->key ? o->key : "");
+    take_model(c, facts);
     c->shape = c->req.chat ? &chat_shape : &text_shape;
     c->head = (struct openai_head){ .id = c->id, .object = c->req.stream ? c->shape->chunk : c->shape->whole,
                                     .created = o->created,
-                                    .model = facts->name, .fingerprint = facts->fingerprint };
+                                    .model = c->model, .fingerprint = facts->fingerprint };
     c->timer = timer_open(o->base, timer_cb, c);
     c->runs = calloc((size_t)c->req.n_prompts, sizeof *c->runs);
     c->outcomes = calloc((size_t)c->req.n_prompts * (size_t)c->req.best_of, sizeof *c->outcomes);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "coordinator/gateway_route.h"
+#include "coordinator/served.h"
 
 /* ---- /health: 200 once requests are answered, 503 before and in between -------------- */
 
@@ -62,31 +63,43 @@ void route_stats(const struct route_request *r)
 
 /* ---- models ------------------------------------------------------------------------------ */
 
-static struct openai_model model_of(const struct gateway *g)
+/* adapter NULL: the model itself. id: SERVED_NAME_BYTES that its name is kept in. */
+static struct openai_model model_of(const struct gateway *g, const char *adapter, char *id)
 {
     const struct model_facts *f = &front_backend(g->o.front)->facts;
+    served_name(f, adapter, id, SERVED_NAME_BYTES);
     return (struct openai_model){
-        .id = f->name, .family = f->family, .hash = f->hash, .created = g->created,
-        .n_params = f->n_params, .max_context = f->max_context,
+        .id = id, .parent = adapter ? f->name : NULL, .family = f->family, .hash = f->hash,
+        .created = g->created, .n_params = f->n_params, .max_context = f->max_context,
     };
 }
 
 void route_models(const struct route_request *r)
 {
-    struct openai_model m = model_of(r->g);
+    const struct model_facts *f = &front_backend(r->g->o.front)->facts;
+    struct openai_model list[1 + FACTS_MAX_ADAPTERS];
+    char ids[1 + FACTS_MAX_ADAPTERS][SERVED_NAME_BYTES];
     struct buf body = { 0 };
-    openai_put_models(&body, &m, m.id[0] ? 1 : 0);
+    int n = 0;
+    if (f->name[0])
+        for (; n <= f->n_adapters; n++)
+            list[n] = model_of(r->g, n ? f->adapters[n - 1] : NULL, ids[n]);
+    openai_put_models(&body, list, n);
     gateway_reply_json(r->x, 200, &body);
     buf_fini(&body);
 }
 
 void route_model(const struct route_request *r)
 {
-    struct openai_model m = model_of(r->g);
     struct buf body = { 0 };
     struct openai_text name = { r->rest, strlen(r->rest) };
-    if (!gateway_model_known(r, name))
+    struct openai_model m;
+    char id[SERVED_NAME_BYTES];
+    const char *adapter;
+    if (!gateway_model_known(r, name) ||
+        served_find(&front_backend(r->g->o.front)->facts, name.text, name.len, &adapter, NULL) != ERR_OK)
         return;
+    m = model_of(r->g, adapter, id);
     openai_put_model(&body, &m);
     gateway_reply_json(r->x, 200, &body);
     buf_fini(&body);

@@ -8,6 +8,8 @@
 
 #include "coordinator/backend.h"
 
+enum { SERVED_NAME_BYTES = 2 * FACTS_NAME_BYTES }; /* of "name:adapter" */
+
 /* What a request's model name means. model NULL or empty, or a backend that does not
  * know its name yet: the model as it is.
  *
