@@ -199,6 +199,16 @@ static err read_lora(struct reader *r)
     }
 }
 
+/* Does some key live under this name ("network.interface")? */
+static bool is_section(const char *name)
+{
+    size_t n = strlen(name);
+    for (int i = 0; i < config_n_keys; i++)
+        if (!strncmp(config_keys[i].name, name, n) && config_keys[i].name[n] == '.')
+            return true;
+    return false;
+}
+
 /* section: "" or "network." */
 static err read_mapping(struct reader *r, const char *section)
 {
@@ -210,7 +220,7 @@ static err read_mapping(struct reader *r, const char *section)
         if (r->ev.type == YAML_MAPPING_END_EVENT)
             return ERR_OK;
         const char *k = scalar(r);
-        if (!k || strlen(section) + strlen(k) >= sizeof key)
+        if (!k || strlen(section) + strlen(k) + 1 >= sizeof key)
             return expected(r, "a key");
         stpcpy(stpcpy(key, section), k);
         yaml_mark_t mark = r->ev.start_mark;
@@ -220,9 +230,10 @@ static err read_mapping(struct reader *r, const char *section)
             e = read_nodes(r);
         else if (!*section && !strcmp(key, "lora"))
             e = read_lora(r);
-        else if (!*section && !strcmp(key, "network") && r->ev.type == YAML_MAPPING_START_EVENT)
-            e = read_mapping(r, "network.");
-        else if (!scalar(r))
+        else if (!*section && is_section(key) && r->ev.type == YAML_MAPPING_START_EVENT) {
+            strcat(key, ".");
+            e = read_mapping(r, key);
+        } else if (!scalar(r))
             e = expected(r, "a plain value");
         else if ((e = config_set(r->c, key, scalar(r), r->why)))
             e = at_mark(r, e, mark);
