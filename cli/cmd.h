@@ -18,9 +18,9 @@ enum exit_code {
     X(serve, cmd_serve, "serve a model over HTTP and the framed API")                   \
     X(engine, cmd_engine, "the MPI program: mpirun -n N+1 cordee engine")               \
     X(generate, cmd_generate, "continue one prompt, streamed to stdout")                \
-    X(chat, cmd_later, "talk to a model with its chat template")                        \
+    X(chat, cmd_chat, "talk to a model with its chat template")                         \
     X(batch, cmd_batch, "run OpenAI batch lines from a file, resumable")                \
-    X(eval, cmd_later, "score multiple-choice and perplexity files")                    \
+    X(eval, cmd_eval, "score multiple-choice and perplexity files")                    \
     X(shard, cmd_later, "write or verify per-rank shards")                              \
     X(plan, cmd_later, "where every layer goes, memory, predicted speed")               \
     X(bench, cmd_bench, "measure prompt and decode speed over a cluster")               \
