@@ -213,7 +213,7 @@ static err open_engine(struct rank0 *r, struct why *why)
     rank0_facts(c, r->o->src, &o.facts);
     o.facts.max_context = lim->max_context;
     kernels_name(&r->assembly.kernels, set, sizeof set);
-    snprintf(o.facts.fingerprint, sizeof o.facts.fingerprint, "%.16s-%.40s", source_hash(r->o->src), set);
+    snprintf(o.facts.fingerprint, sizeof o.facts.fingerprint, "%.16s-%.40s", source_load_hash(r->o->src), set);
     TRY(transport_start(r->t, &last_rank, 1,
                         engine_max_message(lim->max_rows, lim->max_slots, lim->max_context, lim->n_pages,
                                            hp->n_embd, r->assembly.wire),
