@@ -12,6 +12,7 @@
 #include "cli/cmd.h"
 #include "cli/options.h"
 #include "coordinator/batch_line.h"
+#include "model/source.h"
 
 enum { KEY_ERRORS = 256, KEY_ORDERED, KEY_WINDOW };
 
@@ -22,6 +23,7 @@ struct batch_command {
     bool ordered;
     int window; /* 0: from the configuration */
     struct lines *lines;
+    struct chat *chat;
     struct batch_lines work;
 };
 
@@ -68,7 +70,8 @@ static err run(struct batch_command *x, struct why *why)
     if (lines_count(x->lines) == 0)
         FAIL(ERR_INVAL, "%s: there is no line in it", x->in);
     TRY(batch_run_open(&x->run, why));
-    batch_lines_init(&x->work, x->run.session.base, x->run.session.front, x->lines);
+    TRY(chat_open(source_chat_template(x->run.session.src), x->run.session.tok, &x->chat, why));
+    batch_lines_init(&x->work, x->run.session.base, x->run.session.front, x->chat, x->lines);
     manifest_put(&m, "command", "batch");
     manifest_put(&m, "results", "1"); /* changes when the same input would give other bytes */
     manifest_put(&m, "input_sha256", lines_sha256(x->lines));
@@ -116,6 +119,7 @@ int cmd_batch(int argc, char **argv)
         code = batch_run_exit(&x->run, run(x, &why), &why);
     batch_run_close(&x->run);
     batch_lines_fini(&x->work);
+    chat_close(x->chat);
     lines_close(x->lines);
     config_fini(&x->config);
     free(x);

@@ -110,34 +110,48 @@ static void completion_reply(void *ctx, const struct completion_answer *a)
 
 static const struct completion_outlet completion_outlet = { .reply = completion_reply };
 
-/* Takes the job over, or leaves it to the caller with a fault. */
+/* Takes the request over, or leaves it to the caller with a fault. */
+static err start(struct line_job *j, struct openai_completion *req, struct fault *fault)
+{
+    struct why *why = &fault->why;
+    char id[48];
+    if (req->stream) {
+        fault->param = "stream";
+        return why_set(why, ERR_INVAL, "a batch has no streams");
+    }
+    if (!completion_model_served(&front_backend(j->x->front)->facts, req->model, why)) {
+        fault->param = "model";
+        return ERR_NOTFOUND;
+    }
+    if (!req->have_seed) {
+        req->have_seed = true;
+        req->seed = (int64_t)(j->hash >> 1);
+    }
+    snprintf(id, sizeof id, "%s-%016" PRIx64, req->chat ? "chatcmpl" : "cmpl", j->hash);
+    struct completion_options o = { .base = j->x->base, .front = j->x->front, .id = id, .key = "batch",
+                                    .reproducible = true, .outlet = &completion_outlet, .ctx = j };
+    return completion_start(req, &o, &j->completion, why);
+}
+
 static err begin_completion(struct line_job *j, const char *body, size_t len, struct fault *fault)
 {
     struct openai_completion req = { 0 };
-    const struct model_facts *facts = &front_backend(j->x->front)->facts;
-    char id[48];
-    err e;
-    TRY(openai_completion_parse(body, len, &req, fault));
-    struct why *why = &fault->why;
-    if (req.stream) {
-        fault->param = "stream";
-        FAIL(ERR_INVAL, "a batch has no streams");
-    }
-    if (!completion_model_served(facts, req.model, why)) {
-        fault->param = "model";
-        e = ERR_NOTFOUND;
-        goto out;
-    }
-    if (!req.have_seed) {
-        req.have_seed = true;
-        req.seed = (int64_t)(j->hash >> 1);
-    }
-    snprintf(id, sizeof id, "cmpl-%016" PRIx64, j->hash);
-    struct completion_options o = { .base = j->x->base, .front = j->x->front, .id = id, .key = "batch",
-                                    .reproducible = true, .outlet = &completion_outlet, .ctx = j };
-    TRY(completion_start(&req, &o, &j->completion, why));
-out:
+    err e = openai_completion_parse(body, len, &req, fault);
+    if (e == ERR_OK)
+        e = start(j, &req, fault);
     openai_completion_fini(&req);
+    return e;
+}
+
+static err begin_chat(struct line_job *j, const char *body, size_t len, struct fault *fault)
+{
+    struct openai_chat req = { 0 };
+    err e = openai_chat_parse(body, len, &req, fault);
+    if (e == ERR_OK)
+        e = chat_prompt(j->x->chat, &req, fault);
+    if (e == ERR_OK)
+        e = start(j, &req.completion, fault);
+    openai_chat_fini(&req);
     return e;
 }
 
@@ -147,7 +161,7 @@ static const struct endpoint {
     err (*begin)(struct line_job *j, const char *body, size_t len, struct fault *fault);
 } endpoints[] = {
     { "/v1/completions", begin_completion },
-    { "/v1/chat/completions", NULL },
+    { "/v1/chat/completions", begin_chat },
     { "/v1/embeddings", NULL },
 };
 
@@ -196,8 +210,8 @@ static const char *envelope_fault(const json_t *root, const char **code)
     const struct endpoint *p = endpoint_of(json_string_value(json_object_get(root, "url")));
     if (!p || !p->begin) {
         *code = "unsupported_url";
-        return p ? "this program does not answer this url yet; /v1/completions it does"
-                 : "unknown url; /v1/completions is answered";
+        return p ? "this program does not answer this url yet"
+                 : "unknown url; /v1/completions and /v1/chat/completions are answered";
     }
     if (!json_is_object(json_object_get(root, "body")))
         return "body must be an object";
@@ -270,10 +284,11 @@ static void work_cancel(void *ctx, void *job)
     job_free(j);
 }
 
-void batch_lines_init(struct batch_lines *x, struct event_base *base, struct front *front, struct lines *lines)
+void batch_lines_init(struct batch_lines *x, struct event_base *base, struct front *front, const struct chat *chat,
+                      struct lines *lines)
 {
     const char *sha = lines_sha256(lines);
-    *x = (struct batch_lines){ .base = base, .front = front, .lines = lines,
+    *x = (struct batch_lines){ .base = base, .front = front, .chat = chat, .lines = lines,
                                .salt = XXH3_64bits(sha, strlen(sha)) };
 }
 

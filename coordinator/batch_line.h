@@ -9,18 +9,21 @@
 #define CORDEE_COORDINATOR_BATCH_LINE_H
 
 #include "coordinator/batch.h"
+#include "coordinator/chat.h"
 #include "coordinator/front.h"
 #include "coordinator/lines.h"
 
 struct batch_lines {
     struct event_base *base; /* all borrowed */
     struct front *front;
+    const struct chat *chat;
     struct lines *lines;
     uint64_t salt; /* of ids */
     struct buf text, result; /* scratch; owned */
 };
 
-void batch_lines_init(struct batch_lines *x, struct event_base *base, struct front *front, struct lines *lines);
+void batch_lines_init(struct batch_lines *x, struct event_base *base, struct front *front, const struct chat *chat,
+                      struct lines *lines);
 void batch_lines_fini(struct batch_lines *x);
 /* x must outlive the batch. */
 struct batch_work batch_lines_work(struct batch_lines *x);
