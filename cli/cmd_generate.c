@@ -1,5 +1,4 @@
 /* cmd_generate.c - cordee generate: one prompt, streamed to stdout, statistics to stderr. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,17 +6,15 @@
 #include "base/clock.h"
 #include "cli/cmd.h"
 #include "cli/options.h"
+#include "cli/sampling.h"
 #include "cli/session.h"
 
-enum { KEY_TEMPERATURE = 256, KEY_TOP_P, KEY_TOP_K, KEY_MIN_P, KEY_SEED, KEY_STOP, KEY_IGNORE_EOS, KEY_SPECIAL,
-       KEY_ADAPTER };
-#define MAX_STOP 16
+enum { KEY_SPECIAL = SAMPLING_OWN };
 
 struct generate {
     struct config config;
     struct session session;
-    struct front_request req;
-    struct stop_string stop[MAX_STOP];
+    struct sampling sampling;
     bool json;
     /* as it goes */
     struct buf text;
@@ -28,73 +25,26 @@ struct generate {
     struct why failed;
 };
 
-static err number(const char *name, const char *text, double least, double most, double *out, struct why *why)
-{
-    char *tail;
-    errno = 0;
-    *out = strtod(text, &tail);
-    if (tail == text || *tail || errno || !(*out >= least && *out <= most))
-        return why_set(why, ERR_INVAL, "--%s: \"%.40s\" is not a number in %g..%g", name, text, least, most);
-    return ERR_OK;
-}
-
 static err take(void *ctx, int key, const char *value, struct why *why)
 {
     struct generate *x = ctx;
-    struct front_request *r = &x->req;
-    double v = 0;
-    err e = ERR_OK;
+    struct front_request *r = &x->sampling.req;
     switch (key) {
     case 'p':
         r->text = value;
         r->text_len = strlen(value);
-        break;
-    case 'n':
-        e = number("max-tokens", value, 0, 1e9, &v, why);
-        r->max_tokens = (int)v;
-        break;
+        return ERR_OK;
     case 'j':
         x->json = true;
-        break;
-    case KEY_TEMPERATURE:
-        e = number("temperature", value, 0, 100, &v, why);
-        r->sampling.temperature = (float)v;
-        break;
-    case KEY_TOP_P:
-        e = number("top-p", value, 0, 1, &v, why);
-        r->sampling.top_p = (float)v;
-        break;
-    case KEY_TOP_K:
-        e = number("top-k", value, 0, 1e9, &v, why);
-        r->sampling.top_k = (int)v;
-        break;
-    case KEY_MIN_P:
-        e = number("min-p", value, 0, 1, &v, why);
-        r->sampling.min_p = (float)v;
-        break;
-    case KEY_SEED:
-        e = number("seed", value, 0, 9007199254740992.0, &v, why);
-        r->sampling.seed = (uint64_t)v;
-        r->have_seed = true;
-        break;
-    case KEY_STOP:
-        if (r->n_stop == MAX_STOP)
-            return why_set(why, ERR_INVAL, "more than %d stop strings", MAX_STOP);
-        x->stop[r->n_stop++] = (struct stop_string){value, strlen(value)};
-        break;
-    case KEY_IGNORE_EOS:
-        r->ignore_eos = true;
-        break;
-    case KEY_ADAPTER:
-        r->adapter = value;
-        break;
+        return ERR_OK;
     case KEY_SPECIAL:
         r->parse_special = true;
-        break;
-    default:
+        return ERR_OK;
+    case ARGP_KEY_ARG:
         return why_set(why, ERR_INVAL, "unexpected argument \"%s\"; the prompt is given with -p", value);
+    default:
+        return sampling_take(&x->sampling, key, value, why);
     }
-    return e;
 }
 
 static void show(struct generate *x, const char *text, size_t len)
@@ -164,13 +114,12 @@ static err run(struct generate *x, struct why *why)
 {
     uint64_t handle;
     err e;
-    if (!x->req.text)
+    if (!x->sampling.req.text)
         FAIL(ERR_INVAL, "no prompt: use -p TEXT");
     TRY(session_open(&x->session, &x->config, why));
     TRY(session_until_ready(&x->session, why));
-    x->req.stop = x->stop;
     x->asked_us = now_us();
-    TRY(front_submit(x->session.front, &x->req, on_event, x, &handle, why));
+    TRY(front_submit(x->session.front, &x->sampling.req, on_event, x, &handle, why));
     while (!x->done)
         TRY(session_turn(&x->session, why));
     if (x->end.kind == FRONT_FAILED)
@@ -184,15 +133,7 @@ int cmd_generate(int argc, char **argv)
 {
     static const struct argp_option own[] = {
         {"prompt", 'p', "TEXT", 0, "the text to continue", 1},
-        {"max-tokens", 'n', "N", 0, "tokens to generate (default 64)", 1},
-        {"temperature", KEY_TEMPERATURE, "T", 0, "0: the most likely token (default 0)", 1},
-        {"top-p", KEY_TOP_P, "P", 0, "nucleus (default 1: off)", 1},
-        {"top-k", KEY_TOP_K, "K", 0, "best K only (default 0: off)", 1},
-        {"min-p", KEY_MIN_P, "P", 0, "at least P times the best (default 0: off)", 1},
-        {"seed", KEY_SEED, "N", 0, "same seed, same text (default: drawn)", 1},
-        {"stop", KEY_STOP, "TEXT", 0, "end before this text (may be repeated)", 1},
-        {"ignore-eos", KEY_IGNORE_EOS, NULL, 0, "go on past the model's end token", 1},
-        {"adapter", KEY_ADAPTER, "NAME", 0, "use one of the --lora adapters", 1},
+        SAMPLING_OPTIONS("64"),
         {"parse-special", KEY_SPECIAL, NULL, 0, "control tokens written in the prompt count", 1},
         {"json", 'j', NULL, 0, "one JSON object instead of a stream", 1},
         {0},
@@ -204,12 +145,8 @@ int cmd_generate(int argc, char **argv)
 
     if (!x)
         return EXIT_FAILED;
-    x->req = (struct front_request){
-        .add_special = true,
-        .n_choices = 1,
-        .max_tokens = 64,
-        .sampling = {.top_p = 1, .repetition_penalty = 1},
-    };
+    sampling_init(&x->sampling, 64);
+    x->sampling.req.add_special = true;
     buf_init(&x->text);
     config_init(&x->config);
     (void)!config_set(&x->config, "log_level", "warn", &why);

@@ -94,6 +94,11 @@ void chat_close(struct chat *c)
     free(c);
 }
 
+err chat_check(const struct chat *c, struct why *why)
+{
+    return c->template ? ERR_OK : why_set(why, ERR_UNSUPPORTED, "%s", c->refused.text);
+}
+
 /* ---- render -------------------------------------------------------------------------- */
 
 /* Puts the messages into the form that the template takes. */
@@ -155,8 +160,7 @@ err chat_render(const struct chat *c, const struct openai_chat *req, struct jinj
     struct jinja_options o = { .now = jinja_now() };
     struct jinja_text x = { 0 };
     json_t *variables = NULL;
-    if (!c->template)
-        FAIL(ERR_UNSUPPORTED, "%s", c->refused.text);
+    TRY(chat_check(c, why));
     variables = json_deep_copy(req->variables);
     if (!variables || messages_suit(c, json_object_get(variables, "messages")) != ERR_OK)
         FAIL(ERR_NOMEM, "no memory for messages");

@@ -24,6 +24,9 @@ struct chat;
 MUST_CHECK err chat_open(const char *source, const struct tokenizer *tok, struct chat **out, struct why *why);
 void chat_close(struct chat *c); /* NULL is fine */
 
+/* Whether chats are taken at all: ERR_UNSUPPORTED with the reason, or ERR_OK. */
+MUST_CHECK err chat_check(const struct chat *c, struct why *why);
+
 /* The text of a conversation; release with jinja_text_fini().
  *
  * ERR_UNSUPPORTED  the model has no template, or one that is beyond jinja.h
