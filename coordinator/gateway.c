@@ -24,6 +24,7 @@ static const struct route {
     { "GET",  "/v1/models/",     route_model,       false },
     { "GET",  "/health",         route_health,      true },
     { "GET",  "/stats",          route_stats,       false },
+    { "GET",  "/metrics",        route_metrics,     false },
     { "POST", "/tokenize",       route_tokenize,    false },
     { "POST", "/detokenize",     route_detokenize,  false },
     { "GET",  "/tokenizer_info", route_tokenizer_info, false },

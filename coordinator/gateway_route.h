@@ -33,7 +33,7 @@ struct route_request {
 typedef void route_fn(const struct route_request *r);
 
 route_fn route_chat, route_apply_template;
-route_fn route_completions, route_models, route_model, route_health, route_stats;
+route_fn route_completions, route_models, route_model, route_health, route_stats, route_metrics;
 route_fn route_tokenize, route_detokenize, route_tokenizer_info;
 
 /* Ends the exchange with the bytes of `body` (status 500 when it has `failed`). */

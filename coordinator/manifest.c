@@ -58,6 +58,11 @@ void manifest_put_model(struct manifest *m, const struct config *c, const struct
     manifest_put(m, "kv_type", c->kv_type);
     manifest_put(m, "wire", c->wire);
     manifest_put_int(m, "context", facts->max_context);
+    struct buf adapters = { 0 };
+    for (int i = 0; i < c->n_lora; i++)
+        buf_printf(&adapters, "%s%s=%s", i ? " " : "", c->lora[i].name, c->lora[i].path);
+    manifest_put(m, "adapters", adapters.data ? adapters.data : "");
+    buf_fini(&adapters);
 }
 
 err manifest_text(const struct manifest *m, struct buf *out, struct why *why)
