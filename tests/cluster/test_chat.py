@@ -8,9 +8,10 @@ of what a chat generates must be those of a raw completion of the same prompt.
 import json
 import os
 import pathlib
+import subprocess
 import sys
 
-from harness import SOURCE, Serve, Skip, run
+from harness import BINARY, SOURCE, Serve, Skip, environment, run
 
 DATA = os.environ.get("CORDEE_CONFORMANCE")
 GOLDEN = pathlib.Path(DATA or ".") / "golden"
@@ -117,5 +118,34 @@ def tiny_chats():
         raise Skip("no tiny model has a template")
 
 
+def converse(model, lines):
+    """What `cordee chat` writes to stdout."""
+    done = subprocess.run([BINARY, "chat", "--model", model, "--workers", "2", "--threads", "1", "-n", "12",
+                           "--ignore-eos"], input=lines.encode(), capture_output=True, timeout=120, env=environment())
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def chat_command():
+    """The same answers as over HTTP, the second one with the first in its context."""
+    for file in sorted((SOURCE / "tests" / "golden" / "tiny").glob("tiny-*.gguf")):
+        if only or "split" in file.name:
+            continue
+        messages, answers = [], []
+        with Serve(model=str(file), workers=1) as serve:
+            if post(serve, "/apply-template", messages=[{"role": "user", "content": "x"}])[0] != 200:
+                continue
+            for text in ("Hello there", "and again"):
+                messages.append({"role": "user", "content": text})
+                answer = chat(serve, messages=messages, max_tokens=12, ignore_eos=True)["choices"][0]["message"]
+                messages.append({"role": "assistant", "content": answer["content"]})
+                answers.append(answer["content"] + "\n")
+            serve.stop()
+        got = converse(str(file), "Hello there\n/reset\n\nHello there\nand again\n/exit\nnever")
+        assert got == answers[0] + "".join(answers), (got, answers)
+        return
+    raise Skip("no tiny model has a template")
+
+
 if __name__ == "__main__":
-    run(golden_chats, tiny_chats)
+    run(golden_chats, tiny_chats, chat_command)
