@@ -314,20 +314,19 @@ static void hash_parts(struct lora_file *f)
     }
 }
 
-err lora_file_open(const char *path, const struct source *src, struct lora_file **out, struct why *why)
+err lora_file_bind(const struct lora_reader *reader, const char *label, const struct source *src,
+                   struct lora_file **out, struct why *why)
 {
     err e;
-    struct stat st;
     struct lora_file *f = calloc(1, sizeof *f);
 
-    if (!f)
-        return why_set(why, ERR_NOMEM, "%s: no memory", path);
-    *f = (struct lora_file){.path = path, .src = src, .arch = source_arch(src), .hp = source_hparams(src)};
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-        TRY(lora_peft_open(path, &f->reader, why));
-    else
-        TRY(lora_gguf_open(path, f->arch->name, &f->reader, why));
-    f->rope = f->reader.names == NAMES_HF ? f->arch->rope.hf : f->arch->rope.gguf;
+    if (!f) {
+        reader->close(reader->ctx);
+        return why_set(why, ERR_NOMEM, "%s: no memory", label);
+    }
+    *f = (struct lora_file){
+        .path = label, .src = src, .arch = source_arch(src), .hp = source_hparams(src), .reader = *reader};
+    f->rope = reader->names == NAMES_HF ? f->arch->rope.hf : f->arch->rope.gguf;
     TRY(bind_parts(f, why));
     hash_parts(f);
     f->path = NULL; /* the caller's */
@@ -338,12 +337,21 @@ out:
     return e;
 }
 
+err lora_file_open(const char *path, const struct source *src, struct lora_file **out, struct why *why)
+{
+    struct stat st;
+    struct lora_reader reader;
+    err e = stat(path, &st) == 0 && S_ISDIR(st.st_mode)
+                ? lora_peft_open(path, &reader, why)
+                : lora_gguf_open(path, source_arch(src)->name, &reader, why);
+    return e ? e : lora_file_bind(&reader, path, src, out, why);
+}
+
 void lora_file_close(struct lora_file *f)
 {
     if (!f)
         return;
-    if (f->reader.close)
-        f->reader.close(f->reader.ctx);
+    f->reader.close(f->reader.ctx);
     free(f->parts);
     free(f);
 }

@@ -41,6 +41,10 @@ struct lora_part {
  * must outlive the result. ERR_NOTFOUND, ERR_FORMAT, ERR_SHAPE, ERR_UNSUPPORTED. */
 MUST_CHECK err lora_file_open(const char *path, const struct source *src, struct lora_file **out,
                               struct why *why);
+/* The same with a reader that was opened before, and is taken over, also on failure. */
+struct lora_reader;
+MUST_CHECK err lora_file_bind(const struct lora_reader *reader, const char *label, const struct source *src,
+                              struct lora_file **out, struct why *why);
 void lora_file_close(struct lora_file *f); /* NULL is fine */
 
 /* The part that changes a role of a layer; NULL: none. O(log n). */

@@ -53,15 +53,19 @@ out:
     return e;
 }
 
-err lora_gguf_open(const char *path, const char *family, struct lora_reader *out, struct why *why)
+/* Takes g over, also when it fails. */
+static err reader_open(struct gguf *g, const char *family, struct lora_reader *out, struct why *why)
 {
     err e;
     struct facts f;
     struct lora_gguf *r = calloc(1, sizeof *r);
 
-    if (!r)
-        FAIL(ERR_NOMEM, "%s: no memory", path);
-    TRY(gguf_open(path, &r->g, why));
+    if (!r) {
+        e = why_set(why, ERR_NOMEM, "%s: no memory", gguf_path(g));
+        gguf_close(g);
+        return e;
+    }
+    r->g = g;
     facts_init_gguf(&f, r->g, family);
     TRY(check_kind(&f, family, why));
     r->alpha = fact_real_or(&f, ".adapter.lora.alpha", 0);
@@ -79,4 +83,19 @@ err lora_gguf_open(const char *path, const char *family, struct lora_reader *out
 out:
     gguf_reader_close(r);
     return e;
+}
+
+err lora_gguf_open(const char *path, const char *family, struct lora_reader *out, struct why *why)
+{
+    struct gguf *g;
+    err e = gguf_open(path, &g, why);
+    return e ? e : reader_open(g, family, out, why);
+}
+
+err lora_gguf_open_memory(const void *data, size_t size, const char *label, const char *family,
+                          struct lora_reader *out, struct why *why)
+{
+    struct gguf *g;
+    err e = gguf_open_memory(data, size, label, &g, why);
+    return e ? e : reader_open(g, family, out, why);
 }

@@ -239,16 +239,14 @@ out:
     return e;
 }
 
-static err read_config(struct peft *r, struct why *why)
+static err read_config(struct peft *r, const void *data, size_t size, struct why *why)
 {
     err e;
-    struct mapped m = {0};
     json_error_t at;
 
-    TRY(mapped_open(r->config_path, &m, why));
-    if (m.size > CONFIG_MAX_BYTES)
-        FAIL(ERR_FORMAT, "%s: %zu bytes; at most %d are read", r->config_path, m.size, CONFIG_MAX_BYTES);
-    r->config = json_loadb(m.data ? (const char *)m.data : "", m.size, 0, &at);
+    if (size > CONFIG_MAX_BYTES)
+        FAIL(ERR_FORMAT, "%s: %zu bytes; at most %d are read", r->config_path, size, CONFIG_MAX_BYTES);
+    r->config = json_loadb(size ? data : "", size, 0, &at);
     if (!json_is_object(r->config))
         FAIL(ERR_FORMAT, "%s: line %d column %d: %s", r->config_path, at.line, at.column,
              r->config ? "not a JSON object" : at.text);
@@ -256,6 +254,15 @@ static err read_config(struct peft *r, struct why *why)
     TRY(check_start(r, why));
     TRY(read_numbers(r, why));
 out:
+    return e;
+}
+
+static err read_config_file(struct peft *r, struct why *why)
+{
+    struct mapped m = {0};
+    err e = mapped_open(r->config_path, &m, why);
+    if (e == ERR_OK)
+        e = read_config(r, m.data, m.size, why);
     mapped_close(&m);
     return e;
 }
@@ -269,26 +276,17 @@ static const char *path_of(struct arena *a, const char *dir, const char *name)
     return path;
 }
 
-err lora_peft_open(const char *path, struct lora_reader *out, struct why *why)
+static struct peft *peft_alloc(void)
 {
-    err e;
-    struct stat st;
     struct peft *r = calloc(1, sizeof *r);
-    const char *weights, *pickle;
+    if (r)
+        arena_init(&r->arena, 0);
+    return r;
+}
 
-    if (!r)
-        return why_set(why, ERR_NOMEM, "%s: no memory", path);
-    arena_init(&r->arena, 0);
-    r->config_path = path_of(&r->arena, path, "adapter_config.json");
-    weights = path_of(&r->arena, path, "adapter_model.safetensors");
-    pickle = path_of(&r->arena, path, "adapter_model.bin");
-    if (!r->config_path || !weights || !pickle)
-        FAIL(ERR_NOMEM, "%s: no memory", path);
-    TRY(read_config(r, why));
-    if (stat(weights, &st) != 0 && stat(pickle, &st) == 0)
-        FAIL(ERR_UNSUPPORTED, "%s: only safetensors are read; a pickle can run any code", pickle);
-    TRY(safetensors_open(weights, &r->file, why));
-    *out = (struct lora_reader){.names = NAMES_HF,
+static struct lora_reader reader_of(struct peft *r)
+{
+    return (struct lora_reader){.names = NAMES_HF,
                                 .tensors = safetensors_tensors(r->file),
                                 .a_ending = ".lora_A.weight",
                                 .b_ending = ".lora_B.weight",
@@ -297,6 +295,45 @@ err lora_peft_open(const char *path, struct lora_reader *out, struct why *why)
                                 .scale = peft_scale,
                                 .close = peft_close,
                                 .ctx = r};
+}
+
+err lora_peft_open(const char *path, struct lora_reader *out, struct why *why)
+{
+    err e;
+    struct stat st;
+    const char *weights, *pickle;
+    struct peft *r = peft_alloc();
+
+    if (!r)
+        return why_set(why, ERR_NOMEM, "%s: no memory", path);
+    r->config_path = path_of(&r->arena, path, "adapter_config.json");
+    weights = path_of(&r->arena, path, "adapter_model.safetensors");
+    pickle = path_of(&r->arena, path, "adapter_model.bin");
+    if (!r->config_path || !weights || !pickle)
+        FAIL(ERR_NOMEM, "%s: no memory", path);
+    TRY(read_config_file(r, why));
+    if (stat(weights, &st) != 0 && stat(pickle, &st) == 0)
+        FAIL(ERR_UNSUPPORTED, "%s: only safetensors are read; a pickle can run any code", pickle);
+    TRY(safetensors_open(weights, &r->file, why));
+    *out = reader_of(r);
+    r = NULL;
+out:
+    peft_close(r);
+    return e;
+}
+
+err lora_peft_open_memory(const void *config, size_t config_bytes, const void *weights, size_t weight_bytes,
+                          const char *label, struct lora_reader *out, struct why *why)
+{
+    err e;
+    struct peft *r = peft_alloc();
+
+    if (!r)
+        return why_set(why, ERR_NOMEM, "%s: no memory", label);
+    r->config_path = label;
+    TRY(read_config(r, config, config_bytes, why));
+    TRY(safetensors_open_memory(weights, weight_bytes, label, &r->file, why));
+    *out = reader_of(r);
     r = NULL;
 out:
     peft_close(r);

@@ -23,4 +23,11 @@ MUST_CHECK err lora_peft_open(const char *path, struct lora_reader *out, struct 
 /* path: a GGUF file; family: general.architecture of the model. */
 MUST_CHECK err lora_gguf_open(const char *path, const char *family, struct lora_reader *out, struct why *why);
 
+/* The same from memory that outlives the reader; label stands for the path in reasons. */
+MUST_CHECK err lora_peft_open_memory(const void *config, size_t config_bytes, const void *weights,
+                                     size_t weight_bytes, const char *label, struct lora_reader *out,
+                                     struct why *why);
+MUST_CHECK err lora_gguf_open_memory(const void *data, size_t size, const char *label, const char *family,
+                                     struct lora_reader *out, struct why *why);
+
 #endif

@@ -35,7 +35,7 @@ void chain_open(struct chain *c, const char *path, const struct chain_options *o
     c->o.max_rows = o->max_rows ? o->max_rows : 64;
     check(source_open(path, &c->src, &why), &why);
     for (int i = 0; i < CHAIN_ADAPTERS && c->o.adapters[i]; i++)
-        check(source_add_adapter(c->src, c->o.adapters[i], c->o.adapters[i], &why), &why);
+        check(source_add_adapter(c->src, (char[]){(char)('a' + i), 0}, c->o.adapters[i], &why), &why);
     c->hp = source_hparams(c->src);
     kernels_init(&c->k, c->o.isa, c->o.precision);
     check(pool_open(c->o.threads, &c->pool, &why), &why);
