@@ -208,8 +208,10 @@ static void check_type(uint32_t ggml_id)
     unlink(twin);
     double exact = distance(got[0], want[0], N), rounded = distance(fast[0], want[0], N);
     print_message("  %-8s exact %.1e  fast %.1e\n", ggml_type(ggml_id)->name, exact, rounded);
-    assert_true(exact <= 1e-5);
-    if (cpu_isa() & ISA_AVX2)
+    assert_true(exact <= 1e-4); /* other orders of additions */
+    struct kernels k;
+    kernels_init(&k, cpu_isa(), PREC_EXACT);
+    if (k.mul[f][ROLE_PROMPT].panel_rows == 0) /* no library */
         assert_memory_equal(got, want, sizeof want);
     assert_true(rounded <= 0.2); /* 8-bit activations, and the attention of random weights is sharp */
 }

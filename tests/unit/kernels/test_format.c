@@ -85,10 +85,12 @@ static void fill_blocks(enum fmt f, uint8_t *dst, size_t bytes)
 static void packed_rows_equal_file_rows(void **state)
 {
     (void)state;
-    static const int shapes[][2] = {{1, 256}, {16, 512}, {17, 256}, {40, 768}};
+    static const int shapes[][2] = {{1, 256}, {16, 512}, {17, 256}, {40, 768}, {18, 320}};
     for (int f = 0; f < FMT_COUNT; f++)
         for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
             int n = shapes[s][0], k = shapes[s][1];
+            if (k % fmt_traits[f].block)
+                continue;
             size_t row = fmt_row_bytes((enum fmt)f, k), group = pack_group_bytes((enum fmt)f, k);
             uint8_t *file = malloc((size_t)n * row);
             void *data = aligned_alloc(64, (size_t)pack_groups(n) * group);
