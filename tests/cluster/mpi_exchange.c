@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "transport/farewell.h"
 #include "transport/transport.h"
 
 enum { MAX_RANKS = 16, PATIENCE_MS = 20000, LONG_BYTES = 1 << 20 };
@@ -252,6 +253,7 @@ int main(int argc, char **argv)
             continue;
         scenarios[i].run();
         must(transport_mpi_drain(t, PATIENCE_MS, &why), "drain", &why);
+        transport_farewell(PATIENCE_MS);
         transport_close(t);
         printf("rank %d: ok\n", rank);
         fflush(stdout);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "transport/farewell.h"
 #include "tests/cluster/load.h"
 
 enum { SKIPPED = 77, EPOCH = 7, END_MS = 10000 };
@@ -113,7 +114,8 @@ int main(void)
     load_open(&model, path, PREC_FAST, KV_F16);
     load_requests(&model, requests);
     struct engine_options eo = load_limits(&model);
-    size_t max_bytes = engine_max_message(eo.max_rows, eo.max_slots, eo.max_context, eo.n_pages, eo.n_embd, WIRE_F32);
+    size_t max_bytes = engine_max_message(eo.max_rows, eo.max_slots, eo.max_context, eo.n_pages, eo.n_embd, 0,
+                                          WIRE_F32);
     int from[2] = {rank ? rank - 1 : n_stages, n_stages}, n_from = rank == 1 && n_stages > 1 ? 2 : 1;
     eo.n_stages = n_stages;
     must(transport_start(t, from, n_from, max_bytes, engine_send_bufs(&eo), &why), "transport", &why);
@@ -126,6 +128,7 @@ int main(void)
         run_worker(t, &eo, n_stages);
     }
     must(transport_mpi_drain(t, END_MS, &why), "end", &why);
+    transport_farewell(END_MS);
     if (rank == 0)
         printf("%d stages over MPI: %d of %d requests differ\n", n_stages, n_different, LOAD);
     fflush(NULL);
