@@ -52,9 +52,7 @@ INLINE void load_row(enum kv_type t, float *dst, const void *src, int n, int col
             break;
         default: {
             const char *block = (const char *)src + i / 32 * KV_Q8_BLOCK;
-            uint16_t scale;
-            memcpy(&scale, block, 2);
-            v_storef(dst + i, v_mul(v_load_s8(block + 2 + i % 32), v_set(f16_to_f32(scale))));
+            v_storef(dst + i, v_mul(v_load_s8(block + 2 + i % 32), v_set_f16(block)));
         }
         }
     for (; i < n; i++)
@@ -133,14 +131,12 @@ INLINE vf finish_scores(const struct attn *a, vf s, int head, int base, int pos,
     return v_if_less(j, v_set((float)j1), s, hidden);
 }
 
-/* Scores of query i, head `head` at the positions [from, to) of the page that
- * starts at base, and what they make of the running softmax. */
-INLINE void score_row(const struct attn *a, const struct attn_work *w, int i, int head, int base, int from, int to)
+/* What the raw scores s of query i, head `head` at the positions [from, to) of
+ * the page that starts at base make of the running softmax. */
+INLINE void soften_row(const struct attn *a, struct attn_row *row, vf s[PAGE_VECTORS], int i, int head, int base,
+                       int from, int to)
 {
-    const float *q = a->q + (size_t)i * a->ldq + (size_t)head * (size_t)a->dk;
-    struct attn_row *row = &w->row[i * a->n_group + head];
-    vf s[PAGE_VECTORS], most = v_set(row->max), sum = v_zero();
-    page_scores(w, q, a->dk, s);
+    vf most = v_set(row->max), sum = v_zero();
     UNROLL
     for (int g = 0; g < PAGE_VECTORS; g++) {
         s[g] = finish_scores(a, s[g], head, base, a->pos0 + i, g, from - base, to - base);
@@ -184,8 +180,11 @@ INLINE void attend_page(const struct attn *a, enum kv_type t, const struct attn_
     }
     for (int i = 0; i < a->n_q; i++)
         if (page_span(a, i, base, &see_from, &see_to))
-            for (int head = 0; head < a->n_group; head++)
-                score_row(a, w, i, head, base, see_from, see_to);
+            for (int head = 0; head < a->n_group; head++) {
+                vf s[PAGE_VECTORS];
+                page_scores(w, a->q + (size_t)i * a->ldq + (size_t)head * (size_t)a->dk, a->dk, s);
+                soften_row(a, &w->row[i * a->n_group + head], s, i, head, base, see_from, see_to);
+            }
     for (int j = from; j < to; j++) {
         if (j + KV_PAGE < end)
             prefetch_row(attn_k(a, j + KV_PAGE), a->k_stride);
@@ -200,13 +199,17 @@ INLINE void attend_page(const struct attn *a, enum kv_type t, const struct attn_
             }
 }
 
+#include "kernels/x86/attn_few.tmpl.h"
+
 INLINE void attend(const struct attn *a, enum kv_type t, void *scratch)
 {
+    bool few = a->n_q <= ATTN_FEW_QUERIES && a->dk % V_LANES == 0 && a->dv % V_LANES == 0;
     struct attn_work w = attn_work_at(a, scratch);
     int first, end, ignored;
     attn_span(a, a->pos0, &first, &ignored);
     attn_span(a, a->pos0 + a->n_q - 1, &ignored, &end);
-    memset(w.page, 0, (size_t)((float *)w.row - w.page) * sizeof *w.page); /* rows never loaded must hold numbers */
+    if (!few)
+        memset(w.page, 0, (size_t)((float *)w.row - w.page) * sizeof *w.page); /* rows never loaded must hold numbers */
     for (int i = 0; i < a->n_q; i++)
         for (int head = 0; head < a->n_group; head++) {
             struct attn_row *row = &w.row[i * a->n_group + head];
@@ -214,8 +217,13 @@ INLINE void attend(const struct attn *a, enum kv_type t, void *scratch)
             row->sum = a->sinks ? 1 : 0;
             memset(a->out + (size_t)i * a->ldo + (size_t)head * (size_t)a->dv, 0, (size_t)a->dv * sizeof(float));
         }
-    for (int base = first / KV_PAGE * KV_PAGE; base < end; base += KV_PAGE)
-        attend_page(a, t, &w, base, first, end);
+    for (int base = first / KV_PAGE * KV_PAGE; base < end; base += KV_PAGE) {
+        if (!few)
+            attend_page(a, t, &w, base, first, end);
+        for (int i = 0, from, to; few && i < a->n_q; i++)
+            if (page_span(a, i, base, &from, &to))
+                attend_page_few(a, t, &w, i, base, from, to, end);
+    }
     for (int i = 0; i < a->n_q; i++)
         for (int head = 0; head < a->n_group; head++) {
             float *out = a->out + (size_t)i * a->ldo + (size_t)head * (size_t)a->dv;
