@@ -2,7 +2,7 @@
  * pieces, for tests of everything above the pipeline.
  *
  * What a token is followed by depends on the prompt, the position, the choice and
- * (unless greedy) the seed, and on nothing else, so a replay or another batch must
+ * adapter, (unless greedy) the seed, and on nothing else, so a replay or another batch must
  * give the same tokens: the promise that the real one makes. Each fake_turn() gives
  * every live request one event.
  */
@@ -65,6 +65,7 @@ struct fake_request {
     int n_made, n_told; /* n_told: prompt scores */
     gen_event_fn *fn;
     void *ctx;
+    uint64_t adapter; /* a hash of its name, 0: none */
     int wait; /* turns before the first event */
     bool cancelled, dead;
 };
@@ -96,7 +97,7 @@ static inline float fake_logprob(int32_t token, int pos)
 static inline int32_t fake_next(const struct fake_backend *b, const struct fake_request *r)
 {
     const struct sample_params *p = &r->req.sampling;
-    uint64_t h = 0;
+    uint64_t h = r->adapter;
     if (b->eos_at && r->n_made + 1 == b->eos_at && r->n_made >= p->min_tokens)
         return FAKE_EOS;
     if (b->script)
@@ -128,6 +129,8 @@ static inline err fake_submit(struct backend *bb, const struct gen_request *req,
     if (req->n_resume)
         memcpy(r->made, req->resume, (size_t)req->n_resume * sizeof *r->made);
     r->n_made = req->n_resume;
+    for (const char *s = req->adapter; s && *s; s++)
+        r->adapter = fake_mix(r->adapter ^ (uint64_t)*s);
     r->fn = fn;
     r->ctx = ctx;
     r->wait = b->delay;

@@ -256,6 +256,20 @@ static void test_killed_anywhere(void **state)
     cut_everywhere(*state, &r, false);
 }
 
+/* Its tokens are others, and stay so in every epoch. */
+static void test_killed_anywhere_with_an_adapter(void **state)
+{
+    struct fixture *x = *state;
+    struct gen_request r = request();
+    char *base = undisturbed(x, &r), name[] = "french";
+    r.adapter = name;
+    char *want = undisturbed(x, &r);
+    assert_string_not_equal(base, want);
+    free(base);
+    free(want);
+    cut_everywhere(x, &r, false);
+}
+
 static void test_failed_politely_anywhere(void **state)
 {
     struct gen_request r = request();
@@ -429,6 +443,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_killed_anywhere), T(test_failed_politely_anywhere), T(test_killed_anywhere_with_end_token),
+        T(test_killed_anywhere_with_an_adapter),
         T(test_killed_anywhere_scoring_only), T(test_waits_for_the_first_epoch), T(test_patience_ends),
         T(test_journal_limit), T(test_full_engine_is_retried), T(test_cancel_in_every_state),
         T(test_refusal_reaches_the_asker), T(test_garbage_from_rank0), T(test_stats),

@@ -15,7 +15,7 @@ enum { MAX_ROWS = 40, MAX_SEQS = 12, SPACE = 1 << 14, DESC = 1 << 14, LIST = 8 }
 
 static const struct wire_limits limits = {
     .max_rows = MAX_ROWS, .max_seqs = MAX_SEQS, .max_slots = 100, .n_pages = 500, .max_context = 256,
-    .n_vocab = 1000, .page_rows = 16,
+    .n_vocab = 1000, .page_rows = 16, .n_adapters = 2,
 };
 
 /* A batch with all that it points to. */
@@ -39,7 +39,7 @@ static uint32_t draw(uint32_t n)
 static void fill_seq(struct sample *s, uint32_t i)
 {
     struct wire_seq *q = &s->seqs[i];
-    *q = (struct wire_seq){.slot = i * 8 + draw(8), .n_pages = 16, .pages = s->pages[i]};
+    *q = (struct wire_seq){.slot = i * 8 + draw(8), .n_pages = 16, .pages = s->pages[i], .adapter = draw(3)};
     for (int p = 0; p < 16; p++)
         s->pages[i][p] = draw(limits.n_pages);
     if (draw(2)) {
@@ -125,6 +125,7 @@ static void test_random_batches_come_back(void **state)
         for (uint32_t i = 0; i < b.n_seqs; i++) {
             assert_int_equal(b.seqs[i].slot, s.seqs[i].slot);
             assert_int_equal(b.seqs[i].n_pages, s.seqs[i].n_pages);
+            assert_int_equal(b.seqs[i].adapter, s.seqs[i].adapter);
             assert_memory_equal(b.seqs[i].pages, s.pages[i], b.seqs[i].n_pages * 4);
             assert_same_sampler(s.seqs[i].sampler, b.seqs[i].sampler);
         }
@@ -205,6 +206,7 @@ WRONG(test_rows_apart, (r[1].seq = 1, r[2].seq = 0))
 WRONG(test_a_sequence_without_rows, (r[2].seq = r[3].seq = 0))
 WRONG(test_a_slot_twice, q[1].slot = 5)
 WRONG(test_a_slot_out_of_range, q[1].slot = 100)
+WRONG(test_an_adapter_out_of_range, q[1].adapter = 3)
 WRONG(test_a_page_out_of_range, pages[1] = 500)
 WRONG(test_too_few_pages, q[1].n_pages = 1)
 WRONG(test_too_many_alternatives, r[0].n_top = 21)
@@ -258,6 +260,7 @@ int main(void)
         cmocka_unit_test(test_a_sequence_without_rows),
         cmocka_unit_test(test_a_slot_twice),
         cmocka_unit_test(test_a_slot_out_of_range),
+        cmocka_unit_test(test_an_adapter_out_of_range),
         cmocka_unit_test(test_a_page_out_of_range),
         cmocka_unit_test(test_too_few_pages),
         cmocka_unit_test(test_too_many_alternatives),
