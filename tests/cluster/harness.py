@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import uuid
 
 SOURCE = pathlib.Path(os.environ.get("CORDEE_SOURCE", pathlib.Path(__file__).parents[2]))
@@ -221,7 +222,8 @@ def run(*tests):
             result = f"skipped: {reason}"
         except Exception as problem:  # noqa: BLE001: one failure must not hide the rest
             failed += 1
-            result = f"FAILED: {type(problem).__name__}: {problem}"
+            where = traceback.extract_tb(problem.__traceback__)[-1]
+            result = f"FAILED: {type(problem).__name__} at {where.name}:{where.lineno}: {problem}"
         finally:
             kill_ours()
         print(f"{test.__name__}: {result} ({time.monotonic() - started:.1f} s)", flush=True)
