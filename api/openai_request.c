@@ -19,58 +19,61 @@ static const struct field fields[] = {
 #undef AT
 
 /* One prompt: a string, or a list of ids. */
-static err prompt_one(const json_t *v, struct arena *arena, struct openai_prompt *out, struct fault *fault)
+static err prompt_one(const json_t *v, const char *name, struct arena *arena, struct openai_prompt *out,
+                      struct fault *fault)
 {
     struct why *why = &fault->why;
-    fault->param = "prompt";
+    fault->param = name;
     if (json_is_string(v)) {
         size_t len = json_string_length(v);
         char *s = arena_strndup(arena, json_string_value(v), len);
         if (!s)
-            return why_set(why, ERR_NOMEM, "no memory for a prompt of %zu bytes", len);
+            return why_set(why, ERR_NOMEM, "no memory for a text of %zu bytes", len);
         *out = (struct openai_prompt){ .text = { s, len } };
         return ERR_OK;
     }
     if (!json_is_array(v))
-        return why_set(why, ERR_INVAL, "prompt must be a string, a list of strings, a list of token ids "
-                                       "or a list of lists of token ids");
+        return why_set(why, ERR_INVAL, "%s must be a string, a list of strings, a list of token ids "
+                                       "or a list of lists of token ids", name);
     int32_t *ids;
     int n;
-    err e = fields_ids(v, "prompt", arena, &ids, &n, fault);
+    err e = fields_ids(v, name, arena, &ids, &n, fault);
     if (e != ERR_OK)
         return e;
-    fault->param = "prompt";
+    fault->param = name;
     if (n == 0)
-        return why_set(why, ERR_INVAL, "prompt: a list of token ids is empty");
+        return why_set(why, ERR_INVAL, "%s: a list of token ids is empty", name);
     *out = (struct openai_prompt){ .ids = ids, .n_ids = n };
     return ERR_OK;
 }
 
 /* A list is one prompt of ids when it starts with a number, else a list of prompts. */
-static err prompts_read(const json_t *root, struct openai_completion *r, struct fault *fault)
+err openai_prompts_read(const json_t *root, const char *name, struct arena *arena, struct openai_prompt **out,
+                        int *n_out, struct fault *fault)
 {
     err e;
     struct why *why = &fault->why;
-    const json_t *v = fields_get(root, "prompt");
-    fault->param = "prompt";
+    const json_t *v = fields_get(root, name);
+    fault->param = name;
     if (!v)
-        FAIL(ERR_INVAL, "prompt is missing");
+        FAIL(ERR_INVAL, "%s is missing", name);
     bool many = json_is_array(v) && !json_is_integer(json_array_get(v, 0));
     size_t n = many ? json_array_size(v) : 1;
     if (n == 0)
-        FAIL(ERR_INVAL, "prompt is an empty list");
+        FAIL(ERR_INVAL, "%s is an empty list", name);
     if (n > OPENAI_MAX_PROMPTS)
-        FAIL(ERR_LIMIT, "prompt has %zu entries, at most %d are taken in one request", n, OPENAI_MAX_PROMPTS);
-    r->prompts = arena_array(&r->arena, n, sizeof *r->prompts);
-    if (!r->prompts)
+        FAIL(ERR_LIMIT, "%s has %zu entries, at most %d are taken in one request", name, n, OPENAI_MAX_PROMPTS);
+    struct openai_prompt *prompts = arena_array(arena, n, sizeof *prompts);
+    if (!prompts)
         FAIL(ERR_NOMEM, "no memory for %zu prompts", n);
     for (size_t i = 0; i < n; i++) {
         const json_t *one = many ? json_array_get(v, i) : v;
         if (many && json_is_string(json_array_get(v, 0)) != json_is_string(one))
-            FAIL(ERR_INVAL, "prompt: a list must hold only strings or only lists of token ids");
-        TRY(prompt_one(one, &r->arena, &r->prompts[i], fault));
+            FAIL(ERR_INVAL, "%s: a list must hold only strings or only lists of token ids", name);
+        TRY(prompt_one(one, name, arena, &prompts[i], fault));
     }
-    r->n_prompts = (int)n;
+    *out = prompts;
+    *n_out = (int)n;
     fault->param = NULL;
     e = ERR_OK;
 out:
@@ -116,7 +119,7 @@ err openai_completion_parse(const char *body, size_t len, struct openai_completi
     TRY(fields_parse(body, len, &root, fault));
     TRY(fields_read(root, fields, sizeof fields / sizeof *fields, &r, fault));
     TRY(openai_sampling_read(root, &r, fault));
-    TRY(prompts_read(root, &r, fault));
+    TRY(openai_prompts_read(root, "prompt", &r.arena, &r.prompts, &r.n_prompts, fault));
     TRY(completion_check(root, &r, fault));
     *out = r;
     arena_init(&r.arena, 0); /* moved */

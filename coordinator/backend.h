@@ -31,6 +31,7 @@ struct gen_request {
     bool logprobs;       /* of generated tokens */
     int n_top;           /* alternatives, 0..20 */
     bool score_prompt;   /* a PROMPT event per prompt token */
+    bool embed;          /* the text's hidden states instead of tokens; max_tokens is 0 */
     int priority;
     const char *key; /* fairness group; NULL: none */
     const char *adapter; /* one of the facts' adapters; NULL: the model as it is */
@@ -52,6 +53,8 @@ struct gen_event {
     int n_top;
     const struct token_logprob *top; /* [n_top], valid during the callback */
     enum finish finish;
+    int n_embedding;        /* FINISHED of an embed request */
+    const float *embedding; /* [n_embedding] as pooled, valid during the callback */
     int n_prompt, n_generated, n_cached;
     err code;
     const char *reason;
@@ -66,6 +69,7 @@ struct model_facts {
     char name[FACTS_NAME_BYTES], family[32], hash[24], fingerprint[64];
     uint64_t n_params;
     int n_vocab, max_context;
+    int n_embedding; /* of an encoder, which answers embed requests only; else 0 */
     int n_adapters;
     char adapters[FACTS_MAX_ADAPTERS][FACTS_NAME_BYTES];
 };

@@ -81,6 +81,9 @@ static err engine_submit(struct backend *b, const struct gen_request *req, gen_e
         FAIL(ERR_CANCELLED, "the engine is closing");
     TRY(request_check(req, en->o.n_vocab, en->o.max_context, why));
     TRY(served_number(&en->backend.facts, req->adapter, &adapter, why));
+    if (req->embed && (req->n_ids > en->o.max_rows || req->max_tokens > 0))
+        FAIL(ERR_LIMIT, "the text has %d tokens, a step has %d rows (batch_rows), and an encoder takes a text at once",
+             req->n_ids, en->o.max_rows);
     if (en->n_waiting >= en->o.max_queue)
         FAIL(ERR_FULL, "%d requests are waiting already", en->n_waiting);
     TRY(seq_open(req, en->o.max_context, ENGINE_PAGE_ROWS, &s, why));
@@ -169,14 +172,16 @@ static struct wire_limits wire_limits_of(const struct engine_options *o)
         .max_rows = (uint32_t)o->max_rows, .max_seqs = (uint32_t)o->max_slots, .max_slots = (uint32_t)o->max_slots,
         .n_pages = o->n_pages, .max_context = (uint32_t)o->max_context, .n_vocab = o->n_vocab,
         .page_rows = ENGINE_PAGE_ROWS, .n_adapters = (uint32_t)o->facts.n_adapters,
+        .n_hidden = (uint32_t)o->facts.n_embedding,
     };
 }
 
 size_t engine_max_message(int max_rows, int max_slots, int max_context, uint32_t n_pages, int n_embd,
-                          enum wire_type x)
+                          int n_embedding, enum wire_type x)
 {
     struct engine_options o = {
         .max_rows = max_rows, .max_slots = max_slots, .max_context = max_context, .n_pages = n_pages,
+        .facts = {.n_embedding = n_embedding},
     };
     struct wire_limits lim = wire_limits_of(&o);
     return wire_max_message(&lim, n_embd, x);

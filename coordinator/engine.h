@@ -65,7 +65,7 @@ MUST_CHECK err engine_stop(struct engine *e, struct why *why);
 void engine_stats(const struct engine *e, struct engine_stats *out);
 
 /* Longest message of a pipeline with these limits. */
-size_t engine_max_message(int max_rows, int max_slots, int max_context, uint32_t n_pages, int n_embd,
+size_t engine_max_message(int max_rows, int max_slots, int max_context, uint32_t n_pages, int n_embd, int n_embedding,
                           enum wire_type x);
 /* Send buffers that keep rank 0 (and a worker) from ever waiting for one. */
 int engine_send_bufs(const struct engine_options *o);

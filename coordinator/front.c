@@ -152,15 +152,21 @@ static void text_shown(struct choice *ch, size_t len)
     buf_drop(&ch->held, len);
 }
 
-/* The last event of a choice that did not fail. */
-static void choice_finish(struct choice *ch, enum finish finish, int match, int32_t stop_id, int n_cached)
+/* The last event of a choice that did not fail. in: the backend's; NULL when a stop
+ * string came first. */
+static void choice_finish(struct choice *ch, enum finish finish, int match, int32_t stop_id,
+                          const struct gen_event *in)
 {
     const struct call *c = ch->call;
     struct front_event ev = event_make(ch, FRONT_FINISHED);
     struct why why;
     ev.finish = finish;
     ev.stop_id = stop_id;
-    ev.n_cached = n_cached;
+    if (in) {
+        ev.n_cached = in->n_cached;
+        ev.embedding = in->embedding;
+        ev.n_embedding = in->n_embedding;
+    }
     if (!c->no_text && match < 0) { /* what is held can become nothing more */
         struct buf *tail = &c->front->text;
         buf_clear(tail);
@@ -256,7 +262,7 @@ static void choice_token(struct choice *ch, const struct gen_event *in, bool pro
     if (!prompt)
         text_shown(ch, ev.text_len);
     if (match >= 0) {
-        choice_finish(ch, FINISH_STOP, match, -1, 0);
+        choice_finish(ch, FINISH_STOP, match, -1, NULL);
         if (!ch->ended && !c->dead)
             backend_cancel(c->front->backend, ch->handle);
     }
@@ -295,7 +301,7 @@ static void on_gen(void *ctx, const struct gen_event *in)
             choice_token(ch, in, false, in->token);
             break;
         case GEN_FINISHED:
-            choice_finish(ch, in->finish, -1, in->finish == FINISH_STOP ? ch->last : -1, in->n_cached);
+            choice_finish(ch, in->finish, -1, in->finish == FINISH_STOP ? ch->last : -1, in);
             break;
         case GEN_FAILED:
             choice_fail(ch, in->code, in->reason);
@@ -340,6 +346,10 @@ static err seed_make(const struct front_request *req, uint64_t *seed, struct why
 static err call_fill(const struct front *f, const struct front_request *req, struct call *c, struct why *why)
 {
     err e;
+    bool encoder = f->backend->facts.n_embedding > 0;
+    if (encoder != req->embed)
+        FAIL(ERR_UNSUPPORTED, encoder ? "the model is an encoder: it gives embeddings, not text"
+                                      : "the model generates text; it gives no embeddings");
     TRY(front_sampling_check(req, f->backend->facts.n_vocab, why));
     TRY(front_prompt_make(req, f->tok, f->backend->facts.n_vocab, &c->prompt, why));
     TRY(ends_make(f, req, c, why));
@@ -349,7 +359,7 @@ static err call_fill(const struct front *f, const struct front_request *req, str
     c->gen = (struct gen_request){
         .ids = c->prompt.id, .n_ids = (int)c->prompt.n, .resume = req->resume, .n_resume = req->n_resume,
         .sampling = req->sampling, .logprobs = req->logprobs, .n_top = req->logprobs ? req->n_top : 0,
-        .score_prompt = req->echo && req->logprobs, .priority = req->priority, .key = req->key,
+        .score_prompt = req->echo && req->logprobs, .embed = req->embed, .priority = req->priority, .key = req->key,
         .adapter = req->adapter,
     };
     TRY(front_room(req, c->prompt.n, f->backend->facts.max_context, &c->gen.max_tokens, why));

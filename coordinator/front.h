@@ -44,6 +44,7 @@ struct front_request {
     const char *adapter;             /* NULL: the model as it is */
     const int32_t *resume; /* recovery, id-level requests only */
     int n_resume;
+    bool embed;            /* encoders: FINISHED brings the text's embedding; max_tokens is 0 */
     bool no_text;          /* ids only: no decoding, no stop strings */
 };
 
@@ -69,6 +70,8 @@ struct front_event {
     size_t stop_len;
     int32_t stop_id;  /* the end token that matched, or -1 */
     uint64_t seed;
+    int n_embedding;        /* FINISHED of an embed request */
+    const float *embedding; /* [n_embedding] as pooled */
     err code;
     const char *reason;
 };

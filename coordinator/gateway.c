@@ -1,6 +1,7 @@
 /* gateway.c - see gateway.h. */
 #include "coordinator/gateway.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -19,6 +20,7 @@ static const struct route {
 } routes[] = {
     { "POST", "/v1/completions", route_completions, false },
     { "POST", "/v1/chat/completions", route_chat,   false },
+    { "POST", "/v1/embeddings",  route_embeddings,  false },
     { "POST", "/apply-template", route_apply_template, false },
     { "GET",  "/v1/models",      route_models,      false },
     { "GET",  "/v1/models/",     route_model,       false },
@@ -71,6 +73,14 @@ bool gateway_model_known(const struct route_request *r, struct openai_text model
         return true;
     gateway_reply_fault(r->x, ERR_NOTFOUND, &fault);
     return false;
+}
+
+void gateway_key(const struct route_request *r, char *out, size_t size)
+{
+    if (r->g->o.keys)
+        snprintf(out, size, "key %d", r->key);
+    else
+        snprintf(out, size, "%s", http_peer(r->x));
 }
 
 /* ---- routing --------------------------------------------------------------------------- */
@@ -154,6 +164,7 @@ void gateway_close(struct gateway *g)
     if (!g)
         return;
     completions_close(g);
+    embeddings_close(g);
     http_close(g->http);
     chat_close(g->chat);
     buf_fini(&g->scratch);

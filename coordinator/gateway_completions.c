@@ -71,10 +71,7 @@ err gateway_start_completion(const struct route_request *r, struct openai_comple
         return why_set(why, ERR_NOMEM, "no memory for the request");
     snprintf(id, sizeof id, "%s-%08x%012llx", req->chat ? "chatcmpl" : "cmpl", g->id_salt,
              (unsigned long long)++g->n_ids);
-    if (g->o.keys)
-        snprintf(key, sizeof key, "key %d", r->key);
-    else
-        snprintf(key, sizeof key, "%s", http_peer(r->x));
+    gateway_key(r, key, sizeof key);
     struct completion_options o = { .base = g->base, .front = g->o.front, .id = id, .key = key,
                                     .created = (int64_t)wall_seconds(), .outlet = &outlet, .ctx = h };
     h->g = g;

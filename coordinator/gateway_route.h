@@ -8,6 +8,7 @@
 #include "coordinator/gateway.h"
 
 struct chat;
+struct http_embedding;
 struct http_completion; /* gateway_completions.c */
 
 struct gateway {
@@ -19,6 +20,7 @@ struct gateway {
     uint64_t n_ids;    /* answers numbered so far */
     uint32_t id_salt;  /* so that ids of two runs differ */
     LIST_HEAD(, http_completion) completions;
+    LIST_HEAD(, http_embedding) embeddings;
     int n_running;
     struct buf scratch; /* for building one answer; empty between calls */
 };
@@ -32,7 +34,7 @@ struct route_request {
 };
 typedef void route_fn(const struct route_request *r);
 
-route_fn route_chat, route_apply_template;
+route_fn route_chat, route_apply_template, route_embeddings;
 route_fn route_completions, route_models, route_model, route_health, route_stats, route_metrics;
 route_fn route_tokenize, route_detokenize, route_tokenizer_info;
 
@@ -46,10 +48,14 @@ void gateway_reply_fault(struct http_exchange *x, err code, const struct fault *
 /* False (and answered 404) when a request names a model that is not served. */
 bool gateway_model_known(const struct route_request *r, struct openai_text model);
 
+/* Who asks, for fairness: the number of the API key, or the client's address. */
+void gateway_key(const struct route_request *r, char *out, size_t size);
+
 /* Starts what answers the exchange. Takes the request over, also when it fails: ERR_NOMEM. */
 MUST_CHECK err gateway_start_completion(const struct route_request *r, struct openai_completion *req,
                                         struct why *why);
 /* Cancels and frees every completion, without answers. */
 void completions_close(struct gateway *g);
+void embeddings_close(struct gateway *g);
 
 #endif

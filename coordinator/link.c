@@ -5,6 +5,7 @@
  */
 #include "coordinator/link.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,14 +99,24 @@ static struct gen_event event_make(const struct journal_entry *en, enum gen_kind
     };
 }
 
-static void entry_finish(struct link *l, struct journal_entry *en, enum finish finish)
+/* m: with an embedding; NULL: without */
+static void entry_finish_as(struct link *l, struct journal_entry *en, enum finish finish, const Cordee__Finished *m)
 {
     struct gen_event ev = event_make(en, GEN_FINISHED);
     gen_event_fn *fn = en->fn;
     void *ctx = en->ctx;
     ev.finish = finish;
+    if (m) {
+        ev.embedding = m->embedding;
+        ev.n_embedding = (int)m->n_embedding;
+    }
     journal_drop(&l->journal, en);
     fn(ctx, &ev);
+}
+
+static void entry_finish(struct link *l, struct journal_entry *en, enum finish finish)
+{
+    entry_finish_as(l, en, finish, NULL);
 }
 
 static void entry_fail(struct link *l, struct journal_entry *en, err code, const char *reason)
@@ -331,8 +342,10 @@ static void on_finished(struct link *l, struct journal_entry *en, const Cordee__
         en->n_cached = (int)m->cached_tokens;
     if (m->reason == CORDEE__FINISH_REASON__CANCELLED)
         entry_wait(en);
+    else if (en->req.embed && (m->n_embedding == 0 || m->n_embedding > INT_MAX))
+        entry_fail(l, en, ERR_PEER, "an embedding came back empty");
     else
-        entry_finish(l, en, m->reason == CORDEE__FINISH_REASON__STOP ? FINISH_STOP : FINISH_LENGTH);
+        entry_finish_as(l, en, m->reason == CORDEE__FINISH_REASON__STOP ? FINISH_STOP : FINISH_LENGTH, m);
 }
 
 static void on_failed(struct link *l, struct journal_entry *en, const Cordee__Failed *m)

@@ -47,6 +47,7 @@ static void generate_fill(Cordee__Generate *g, const struct journal_entry *en)
     g->logprobs = (uint32_t)r->n_top;
     g->has_echo = true;
     g->echo = r->score_prompt && en->n_prompt_told < r->n_ids;
+    g->has_embed = g->embed = r->embed;
     g->has_priority = g->has_choice = true;
     g->priority = r->priority;
     g->choice = r->sampling.choice;

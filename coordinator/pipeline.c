@@ -11,13 +11,15 @@
 
 _Static_assert((int)ROW_GENERATED == (int)WIRE_ROW_GENERATED && (int)ROW_SAMPLE == (int)WIRE_ROW_SAMPLE &&
                    (int)ROW_SCORE == (int)WIRE_ROW_SCORE && (int)ROW_DEAD == (int)WIRE_ROW_DEAD &&
-                   (int)ROW_LONG == (int)WIRE_ROW_LONG,
+                   (int)ROW_LONG == (int)WIRE_ROW_LONG && (int)ROW_EMBED == (int)WIRE_ROW_EMBED,
                "rows mean the same on the wire and in a stage");
+
+enum { ASKED = WIRE_ROW_SAMPLE | WIRE_ROW_SCORE | WIRE_ROW_EMBED }; /* rows that are answered */
 
 struct expected { /* one result record */
     struct seq *seq;
     int32_t pos, target;
-    uint8_t flags; /* WIRE_ROW_SAMPLE or WIRE_ROW_SCORE, and WIRE_ROW_RING */
+    uint8_t flags; /* one of ASKED, and WIRE_ROW_RING */
 };
 
 struct flight {
@@ -131,7 +133,10 @@ static struct wire_row make_row(const struct seq *s, int pos, int part)
         row.flags |= WIRE_ROW_GENERATED;
     if (s->is_long)
         row.flags |= WIRE_ROW_LONG;
-    if (pos + 1 == s->n_known + s->n_pending && pos + 1 < s->max_tokens) {
+    if (s->embed) {
+        row.flags |= pos + 1 == s->n_prompt ? WIRE_ROW_EMBED : 0;
+        row.target = s->pooling;
+    } else if (pos + 1 == s->n_known + s->n_pending && pos + 1 < s->max_tokens) {
         row.flags |= WIRE_ROW_SAMPLE;
         row.n_top = s->logprobs ? (uint8_t)s->n_top : 0;
     } else if (s->score && pos + 1 < s->n_prompt) {
@@ -144,7 +149,7 @@ static struct wire_row make_row(const struct seq *s, int pos, int part)
 
 static void expect(struct flight *f, struct seq *s, const struct wire_row *row)
 {
-    if (row->flags & (WIRE_ROW_SAMPLE | WIRE_ROW_SCORE))
+    if (row->flags & ASKED)
         f->expected[f->n_expected++] = (struct expected){s, row->pos, row->target, row->flags};
 }
 
@@ -232,13 +237,15 @@ err pipeline_stop(struct pipeline *p, struct why *why)
 static const char *mismatch(const struct expected *x, const struct wire_result *r)
 {
     const struct seq *s = x->seq;
-    uint8_t asked = x->flags & (WIRE_ROW_SAMPLE | WIRE_ROW_SCORE);
+    uint8_t asked = x->flags & ASKED;
     if (r->slot != (uint32_t)s->slot || r->pos != x->pos)
         return "is of another row";
-    if ((r->flags & (WIRE_ROW_SAMPLE | WIRE_ROW_SCORE)) != asked)
+    if ((r->flags & ASKED) != asked)
         return "is of another kind";
     if (r->flags & WIRE_ROW_DEAD)
         return x->flags & WIRE_ROW_RING ? NULL : "is dead without a reason";
+    if (asked == WIRE_ROW_EMBED)
+        return NULL;
     if (asked == WIRE_ROW_SCORE)
         return r->token != x->target ? "prices another token" : NULL;
     return r->ended != seq_is_end(s, r->token) ? "disagrees about the end of the text" : NULL;
@@ -265,7 +272,9 @@ static err take_results(struct pipeline *p, const struct msg_head *head, struct 
         const char *fault = mismatch(x, &r);
         if (fault)
             FAIL(ERR_PEER, "result %d of step %u %s (slot %u, position %d)", i, f->step, fault, r.slot, r.pos);
-        if (x->flags & WIRE_ROW_SCORE)
+        if (x->flags & WIRE_ROW_EMBED)
+            p->sink.embedding(p->sink.ctx, x->seq, &r);
+        else if (x->flags & WIRE_ROW_SCORE)
             p->sink.score(p->sink.ctx, x->seq, &r);
         else if (!(r.flags & WIRE_ROW_DEAD))
             p->sink.sample(p->sink.ctx, x->seq, &r);

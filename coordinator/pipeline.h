@@ -35,6 +35,7 @@ struct pipeline_sink {
     void *ctx;
     void (*score)(void *ctx, struct seq *s, const struct wire_result *r);  /* of tokens[r->pos + 1] */
     void (*sample)(void *ctx, struct seq *s, const struct wire_result *r); /* the token at r->pos + 1 */
+    void (*embedding)(void *ctx, struct seq *s, const struct wire_result *r); /* of the whole text */
     /* A micro-batch with rows of s is back; results before, n_flight is reduced. */
     void (*landed)(void *ctx, struct seq *s);
 };

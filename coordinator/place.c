@@ -128,7 +128,7 @@ static uint64_t salt_of(const struct engine *en, const struct seq *s)
 static void share_prefix(struct engine *en, struct seq *s)
 {
     s->n_shared = 0;
-    if (!en->o.no_sharing)
+    if (!en->o.no_sharing && !s->embed) /* an encoder's rows see what follows them */
         s->n_shared = kvmap_match(en->kv, salt_of(en, s), s->tokens, s->n_prompt / ENGINE_PAGE_ROWS,
                                   s->score ? s->n_top : KVMAP_NO_SCORES, s->pages);
     s->n_pages = s->n_shared;
@@ -142,7 +142,7 @@ static void share_prefix(struct engine *en, struct seq *s)
 /* Announces the prompt pages that this sequence is going to fill. */
 static void announce(struct engine *en, struct seq *s)
 {
-    s->n_announced = en->o.no_sharing ? s->n_shared : s->n_prompt / ENGINE_PAGE_ROWS;
+    s->n_announced = en->o.no_sharing || s->embed ? s->n_shared : s->n_prompt / ENGINE_PAGE_ROWS;
     for (int i = s->n_shared; i < s->n_announced; i++)
         kvmap_publish(en->kv, s->pages[i], i ? s->pages[i - 1] : KVMAP_NONE, salt_of(en, s),
                       s->tokens + i * ENGINE_PAGE_ROWS, s->score ? s->n_top : KVMAP_NO_SCORES);

@@ -174,7 +174,8 @@ out:
 void rank0_facts(const struct config *c, const struct source *src, struct model_facts *out)
 {
     const struct hparams *hp = source_hparams(src);
-    *out = (struct model_facts){.n_vocab = hp->n_vocab, .n_params = source_parameters(src)};
+    *out = (struct model_facts){.n_vocab = hp->n_vocab, .n_params = source_parameters(src),
+                                .n_embedding = hp->causal ? 0 : hp->n_embd};
     snprintf(out->name, sizeof out->name, "%s", c->name[0] ? c->name : source_name(src));
     snprintf(out->family, sizeof out->family, "%s", source_arch(src)->name);
     snprintf(out->hash, sizeof out->hash, "%s", source_hash(src));
@@ -216,7 +217,7 @@ static err open_engine(struct rank0 *r, struct why *why)
     snprintf(o.facts.fingerprint, sizeof o.facts.fingerprint, "%.16s-%.40s", source_load_hash(r->o->src), set);
     TRY(transport_start(r->t, &last_rank, 1,
                         engine_max_message(lim->max_rows, lim->max_slots, lim->max_context, lim->n_pages,
-                                           hp->n_embd, r->assembly.wire),
+                                           hp->n_embd, o.facts.n_embedding, r->assembly.wire),
                         engine_send_bufs(&o), why));
     TRY(engine_open(r->t, &o, &r->engine, why));
     TRY(front_open(engine_backend(r->engine), r->o->tok, &r->front, why));

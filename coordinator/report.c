@@ -117,6 +117,16 @@ static void on_sample(void *ctx, struct seq *s, const struct wire_result *r)
         report_finish(en, s, seq_finish(s));
 }
 
+static void on_embedding(void *ctx, struct seq *s, const struct wire_result *r)
+{
+    struct engine *en = ctx;
+    if (!s->cancelled && s->state != SEQ_ENDED)
+        end_seq(en, s, (struct gen_event){
+            .kind = GEN_FINISHED, .pos = s->n_known, .finish = FINISH_STOP, .embedding = r->hidden,
+            .n_embedding = (int)r->n_hidden,
+        });
+}
+
 /* What has no token to wait for is complete when its last row is back. */
 static void on_landed(void *ctx, struct seq *s)
 {
@@ -130,5 +140,5 @@ static void on_landed(void *ctx, struct seq *s)
 
 struct pipeline_sink report_sink(struct engine *en)
 {
-    return (struct pipeline_sink){en, on_score, on_sample, on_landed};
+    return (struct pipeline_sink){en, on_score, on_sample, on_embedding, on_landed};
 }

@@ -231,7 +231,9 @@ static void fill_bulk(struct fill *f, enum work kind, int budget)
         const struct sched_seq *s = last = &v->seqs[best];
         int end = kind == WORK_PROMPT ? s->n_prompt : s->n_known;
         int n = end < s->n_rows ? end - s->next : s->n_rows - s->next;
-        if (n > budget) {
+        if (s->whole && f->out->n_rows + n > v->lim.max_rows)
+            return;
+        if (n > budget && !s->whole) {
             /* Chunks end where pages do; a short rest is not worth a cut. */
             int cut = (s->next + budget) / v->lim.page_rows * v->lim.page_rows - s->next;
             if (cut <= 0 && f->out->n_items > 0)

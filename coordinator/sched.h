@@ -58,6 +58,7 @@ struct sched_seq {
     int priority;
     uint64_t arrival;
     size_t open_bytes; /* what its sampler adds to the next micro-batch, 0: sent before */
+    bool whole;        /* its prompt is never cut (n_prompt <= max_rows) */
     bool held;         /* takes no rows now (ended, drained, waits for a shared page) */
 };
 

@@ -34,7 +34,8 @@ err seq_open(const struct gen_request *req, int max_context, int page_rows, stru
         if (req->sampling.end[i] == req->resume[req->n_resume - 1])
             s->max_tokens = s->n_known; /* it had ended already */
     /* The last token is never a row: nothing follows it. */
-    s->n_rows = req->max_tokens > 0 ? s->max_tokens - 1 : req->score_prompt ? s->n_prompt : 0;
+    s->embed = req->embed;
+    s->n_rows = req->embed ? s->n_prompt : req->max_tokens > 0 ? s->max_tokens - 1 : req->score_prompt ? s->n_prompt : 0;
     s->sampling = req->sampling;
     s->score = req->score_prompt;
     s->logprobs = req->logprobs;
@@ -84,6 +85,7 @@ struct sched_seq seq_view(const struct seq *s, bool held)
         .next = s->next, .n_flight = s->n_flight, .n_pages = s->n_pages, .lane = s->lane,
         .last_step = s->last_step, .priority = s->priority, .arrival = s->arrival,
         .open_bytes = s->opened ? 0 : seq_open_bytes(s), .held = held || s->state != SEQ_RUNNING,
+        .whole = s->embed,
     };
 }
 
@@ -97,7 +99,7 @@ bool seq_is_end(const struct seq *s, int32_t token)
 
 bool seq_is_complete(const struct seq *s)
 {
-    if (s->score && s->next_score < s->n_prompt)
+    if (s->embed || (s->score && s->next_score < s->n_prompt))
         return false;
     return s->n_known >= s->max_tokens;
 }

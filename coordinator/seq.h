@@ -48,6 +48,8 @@ struct seq {
     int max_tokens; /* prompt + generated, context included: never more */
     int n_rows;     /* positions that will ever run */
     struct sample_params sampling; /* lists owned */
+    bool embed;     /* no token follows: the text's hidden states are asked for, all rows at once */
+    int pooling;    /* enum pooling, with embed */
     bool score, logprobs, is_long; /* is_long: all rows are WIRE_ROW_LONG */
     int n_top, priority;
     uint32_t adapter; /* as in wire_seq */

@@ -187,6 +187,8 @@ static void on_finished(struct service_call *c, const struct front_event *ev)
     m.stop = service_bytes(ev->stop, ev->stop_len);
     m.has_stop_id = ev->stop_id >= 0;
     m.stop_id = ev->stop_id >= 0 ? (uint32_t)ev->stop_id : 0;
+    m.n_embedding = (size_t)ev->n_embedding;
+    m.embedding = (float *)(uintptr_t)ev->embedding;
     env.body_case = CORDEE__ENVELOPE__BODY_FINISHED;
     env.finished = &m;
     service_answer(c->peer, c->id, &env);
@@ -302,6 +304,7 @@ static err generate_read(const struct service *s, const Cordee__Generate *g, str
     r->priority = g->priority;
     r->key = g->key;
     r->no_text = g->no_text;
+    r->embed = g->embed;
     if (r->n_resume > 0 && !r->no_text)
         FAIL(ERR_INVAL, "resume goes only with no_text");
 out:

@@ -17,7 +17,11 @@ enum {
     ROW_DEAD = 8,      /* its sequence ended meanwhile: compute nothing that matters */
     ROW_LONG = 16,     /* longrope: its prompt is longer than the original context, so even early
                           positions use the long factors; set by whoever admits the sequence */
+    ROW_EMBED = 32,    /* last row of a text: the last stage gives its pooled hidden states; all rows
+                          of the text are in this batch, and target is an enum pooling */
 };
+
+enum pooling { POOL_MEAN, POOL_FIRST, POOL_COUNT }; /* over all rows of a text; its first row ([CLS]) */
 
 struct batch_row {
     int32_t token;

@@ -118,8 +118,9 @@ enum {
     WIRE_ROW_SCORE = 4,
     WIRE_ROW_DEAD = 8,
     WIRE_ROW_LONG = 16,
+    WIRE_ROW_EMBED = 32,
     WIRE_ROW_RING = 0x80, /* token unknown to rank 0 yet: stage 1 has or gets it over the ring */
-    WIRE_ROW_KNOWN = 0x9f,
+    WIRE_ROW_KNOWN = 0xbf,
 
     WIRE_MAX_TOP = 20, /* model/sample.h's SAMPLE_MAX_TOP */
 
@@ -130,7 +131,7 @@ enum {
 struct wire_row {
     int32_t token; /* -1 in a ring row */
     int32_t pos;
-    int32_t target; /* WIRE_ROW_SCORE: the token that really follows */
+    int32_t target; /* WIRE_ROW_SCORE: the token that really follows; WIRE_ROW_EMBED: how to pool */
     uint16_t seq;   /* index into seqs */
     uint8_t flags;  /* WIRE_ROW_* */
     uint8_t n_top;
@@ -182,6 +183,7 @@ struct wire_limits {
     uint32_t page_rows; /* positions a page holds: pages must cover the rows; 0: not checked */
     bool no_ring;       /* stages after the first: a ring row left over is an error */
     uint32_t n_adapters; /* that the model has */
+    uint32_t n_hidden;   /* of an encoder: floats of a text's embedding; 0: the model gives none */
 };
 /* Bytes of samplers that rank 0 puts into one descriptor at most: the longest
  * there can be, or many usual ones. */
@@ -213,6 +215,8 @@ struct wire_result {
     uint8_t flags, n_top;  /* WIRE_ROW_* of the row */
     uint16_t ended; /* 1: the sampled token ended the sequence (an end token) */
     const struct wire_top *top; /* [n_top] */
+    uint32_t n_hidden;          /* the limits' with WIRE_ROW_EMBED, else 0 */
+    const float *hidden;        /* [n_hidden] the text's pooled hidden states */
 };
 size_t wire_result_bytes(const struct wire_result *r); /* a multiple of 8 */
 /* dst 8-byte aligned; returns wire_result_bytes(). */

@@ -254,6 +254,8 @@ static const char *row_fault(const struct wire_row *r, const struct wire_limits 
         return "position";
     if (r->flags & WIRE_ROW_SCORE && !token_ok(r->target, lim))
         return "target";
+    if (r->flags & WIRE_ROW_EMBED && (lim->n_hidden == 0 || r->flags & (WIRE_ROW_SCORE | WIRE_ROW_SAMPLE)))
+        return "wish for an embedding";
     return r->n_top > WIRE_MAX_TOP ? "number of alternatives" : NULL;
 }
 

@@ -21,6 +21,6 @@ size_t wire_max_message(const struct wire_limits *lim, int n_embd, enum wire_typ
     size_t desc = 64 + rows * sizeof(struct wire_row) + seqs * (16 + pages * 4) + wire_sampler_budget(lim);
     size_t acts = desc + 64 + wire_x_bytes(x, rows * (size_t)n_embd);
     struct wire_result longest = {.n_top = WIRE_MAX_TOP};
-    size_t tokens = rows * wire_result_bytes(&longest);
+    size_t tokens = rows * wire_result_bytes(&longest) + seqs * ((size_t)lim->n_hidden * 4 + 8);
     return sizeof(struct msg_head) + ((acts > tokens ? acts : tokens) + 63) / 64 * 64;
 }

@@ -192,7 +192,8 @@ static err start_data_plane(struct rank *r, const Cordee__Plan *p, int stage, st
                    .max_context = p->max_context,
                    .n_vocab = hp->n_vocab,
                    .page_rows = KV_PAGE,
-                   .n_adapters = (uint32_t)source_n_adapters(r->src)},
+                   .n_adapters = (uint32_t)source_n_adapters(r->src),
+                   .n_hidden = hp->causal ? 0 : (uint32_t)hp->n_embd},
     };
     sources[n_sources++] = w.prev_rank;
     if (stage == 1 && n > 1)

@@ -33,6 +33,7 @@ struct end_list {
 struct runner {
     struct stage *stage;
     struct runner_options o;
+    float *hidden;         /* [n_embd] a row's, last stage of an encoder */
     struct end_list *ends; /* [max_slots], last stage: what ends the text of each slot */
     struct job jobs[RUNNER_JOBS];
     unsigned collected; /* owner's */
@@ -73,15 +74,36 @@ static bool ends_text(const struct end_list *ends, int32_t token)
     return false;
 }
 
-/* One answer for every row that samples or scores; dead rows have an empty one. */
+/* The hidden states of a text, whose last row is `last`, as one vector. */
+static err pool_text(struct runner *r, const struct job *j, int last, float *out, struct why *why)
+{
+    const struct batch_row *row = &j->rows[last], *first = row - row->pos;
+    int n = row->pos + 1, n_embd = r->o.n_embd;
+    if (n > last + 1 || first->seq != row->seq || first->pos != 0 || row->target < 0 || row->target >= POOL_COUNT)
+        return why_set(why, ERR_PEER, "row %d ends a text that is not here as a whole", last);
+    stage_hidden(r->stage, last - row->pos, out);
+    for (int i = 1; row->target == POOL_MEAN && i < n; i++) {
+        stage_hidden(r->stage, last - row->pos + i, r->hidden);
+        for (int k = 0; k < n_embd; k++)
+            out[k] += r->hidden[k];
+    }
+    for (int k = 0; row->target == POOL_MEAN && k < n_embd; k++)
+        out[k] /= (float)n;
+    for (int k = 0; k < n_embd; k++)
+        if (!isfinite(out[k]))
+            return why_set(why, ERR_FORMAT, "the hidden states of a text are not numbers");
+    return ERR_OK;
+}
+
+/* One answer for every row that samples, scores or embeds; dead rows have an empty one. */
 static err make_answers(struct runner *r, struct job *j, int n_results, struct why *why)
 {
-    int at = 0;
+    int at = 0, n_pooled = 0;
     j->n_answers = 0;
     for (int i = 0; i < j->batch.n_rows; i++) {
         const struct batch_row *row = &j->rows[i];
         uint32_t slot = j->seqs[row->seq].slot;
-        uint8_t asked = row->flags & (ROW_SAMPLE | ROW_SCORE);
+        uint8_t asked = row->flags & (ROW_SAMPLE | ROW_SCORE | ROW_EMBED);
         if (!asked)
             continue;
         const struct row_result *got = at < n_results ? &j->results[at] : NULL;
@@ -91,6 +113,15 @@ static err make_answers(struct runner *r, struct job *j, int n_results, struct w
         *a = (struct wire_result){.slot = slot, .pos = row->pos, .token = -1, .argmax = -1, .flags = asked};
         if (row->flags & ROW_DEAD) {
             a->flags |= ROW_DEAD;
+            continue;
+        }
+        if (asked & ROW_EMBED) { /* only encoders have such rows, and no others that ask */
+            float *pooled = j->pooled + (size_t)n_pooled++ * r->o.limits.n_hidden;
+            err e = pool_text(r, j, i, pooled, why);
+            if (e != ERR_OK)
+                return e;
+            a->n_hidden = r->o.limits.n_hidden;
+            a->hidden = pooled;
             continue;
         }
         if (!ours || isnan(got->logprob))
@@ -211,9 +242,11 @@ static err open_job(struct job *j, const struct runner_options *o, struct why *w
     j->seqs = mem_alloc(o->limits.max_seqs, sizeof *j->seqs);
     j->answers = o->last ? mem_alloc(rows, sizeof *j->answers) : NULL;
     j->results = o->last ? mem_alloc(rows, sizeof *j->results) : NULL;
+    bool pools = o->last && o->limits.n_hidden > 0;
+    j->pooled = pools ? mem_alloc(o->limits.max_seqs * (size_t)o->limits.n_hidden, sizeof *j->pooled) : NULL;
     j->x = convert && !o->first ? mem_alloc(n, sizeof *j->x) : NULL;
     j->y = convert && !o->last ? mem_alloc(n, sizeof *j->y) : NULL;
-    if (!j->space || !j->rows || !j->seqs || (o->last && (!j->answers || !j->results)) ||
+    if (!j->space || !j->rows || !j->seqs || (o->last && (!j->answers || !j->results)) || (pools && !j->pooled) ||
         (convert && !o->first && !j->x) || (convert && !o->last && !j->y))
         return why_set(why, ERR_NOMEM, "a step of %zu rows", rows);
     return ERR_OK;
@@ -233,6 +266,8 @@ err runner_open(struct stage *s, const struct runner_options *o, struct runner *
         TRY(open_job(&r->jobs[i], o, why));
     if (o->last && !(r->ends = mem_alloc(o->limits.max_slots, sizeof *r->ends)))
         FAIL(ERR_NOMEM, "%u slots", o->limits.max_slots);
+    if (o->last && !(r->hidden = mem_alloc((size_t)o->n_embd, sizeof *r->hidden)))
+        FAIL(ERR_NOMEM, "a row");
     if (pthread_create(&r->thread, NULL, run, r))
         FAIL(ERR_IO, "cannot start the thread that computes");
     r->has_thread = true;
@@ -262,9 +297,11 @@ void runner_close(struct runner *r)
         free(j->seqs);
         free(j->answers);
         free(j->results);
+        free(j->pooled);
         free(j->x);
         free(j->y);
     }
+    free(r->hidden);
     free(r->ends);
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->wake);

@@ -31,11 +31,12 @@ struct job {
     err e;
     struct why why;
     int n_answers;
-    struct wire_result *answers; /* [max_rows]: one per row that samples or scores, in row order */
+    struct wire_result *answers; /* [max_rows]: one per row that asks for one, in row order */
     /* scratch */
     void *space;                 /* wire_batch_space() */
     float *x, *y;                /* [max_rows][n_embd] when the wire is not f32, else NULL */
     struct row_result *results;  /* [max_rows], last stage */
+    float *pooled;               /* [max_seqs][n_hidden], last stage of an encoder */
 };
 
 struct runner;

@@ -23,7 +23,7 @@
 
 _Static_assert((int)ROW_GENERATED == (int)WIRE_ROW_GENERATED && (int)ROW_SAMPLE == (int)WIRE_ROW_SAMPLE &&
                    (int)ROW_SCORE == (int)WIRE_ROW_SCORE && (int)ROW_DEAD == (int)WIRE_ROW_DEAD &&
-                   (int)ROW_LONG == (int)WIRE_ROW_LONG,
+                   (int)ROW_LONG == (int)WIRE_ROW_LONG && (int)ROW_EMBED == (int)WIRE_ROW_EMBED,
                "rows mean the same on the wire and in a stage");
 _Static_assert(sizeof(struct batch_row) == sizeof(struct wire_row) &&
                    offsetof(struct batch_row, flags) == offsetof(struct wire_row, flags),

@@ -174,6 +174,12 @@ void stage_slot_close(struct stage *s, uint32_t slot)
     (void)s, (void)slot;
 }
 
+void stage_hidden(const struct stage *s, int row, float *out)
+{
+    (void)s, (void)row, (void)out;
+    assert(false); /* no encoder */
+}
+
 int fake_reference(const struct gen_request *req, int n, int32_t *tokens, float *logprobs)
 {
     uint64_t kv[FAKE_LAYERS] = {0}, history = 0;

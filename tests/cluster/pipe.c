@@ -90,7 +90,8 @@ struct pipe *pipe_open(const struct pipe_options *o)
         struct transport **t = &p->planes[o->fault_rank];
         must(transport_fault_open(*t, &o->fault, 1, t, &why), &why);
     }
-    size_t max_bytes = engine_max_message(eo.max_rows, eo.max_slots, eo.max_context, eo.n_pages, eo.n_embd, o->wire);
+    size_t max_bytes = engine_max_message(eo.max_rows, eo.max_slots, eo.max_context, eo.n_pages, eo.n_embd, 0,
+                                          o->wire);
     must(transport_start(p->planes[0], &eo.last_rank, 1, max_bytes, engine_send_bufs(&eo), &why), &why);
     must(engine_open(p->planes[0], &eo, &p->engine, &why), &why);
     for (int i = 0; i < o->n_stages; i++)

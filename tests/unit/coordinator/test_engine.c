@@ -32,7 +32,7 @@ static int fresh(void **state)
 {
     (void)state;
     struct engine_options o = options();
-    size_t max = engine_max_message(o.max_rows, o.max_slots, o.max_context, o.n_pages, o.n_embd, WIRE_F32);
+    size_t max = engine_max_message(o.max_rows, o.max_slots, o.max_context, o.n_pages, o.n_embd, 0, WIRE_F32);
     int zero = 0, one = 1;
     sequence_in = sequence_out = 0;
     n_events = 0;

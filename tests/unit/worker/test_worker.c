@@ -48,6 +48,13 @@ err stage_slot_open(struct stage *s, uint32_t slot, const struct sample_params *
     return ERR_OK;
 }
 
+/* A row's hidden state: its number, and that squared. */
+void stage_hidden(const struct stage *s, int row, float *out)
+{
+    for (int k = 0; k < EMBD; k++)
+        out[k] = s->nan ? NAN : (float)(k == 0 ? row : k == 1 ? row * row : 0);
+}
+
 static struct transport *plane[4]; /* rank 0, stages 1..3 */
 static struct worker *worker;
 static int me;
