@@ -1,7 +1,8 @@
 /* cmd_tokenize.c - cordee tokenize --model PATH: stdin to ids.
  *
  * Plain: all of stdin is one text, ids on one line. --json: one JSON string a
- * line in, {"ids":[...],"pieces":[...]} a line out, ASCII only.
+ * line in, {"ids":[...],"pieces":[...]} a line out, ASCII only. --export: no text, the
+ * tokenizer as a folder that Hugging Face's tools load.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -10,9 +11,13 @@
 
 #include "cli/cmd.h"
 #include "cli/options.h"
+#include "model/export_tokenizer.h"
 #include "model/source.h"
 
+enum { KEY_EXPORT = 256 };
+
 struct tokenize {
+    const char *folder; /* --export */
     bool json;
     unsigned flags;
 };
@@ -26,6 +31,9 @@ static err take(void *ctx, int key, const char *value, struct why *why)
         return ERR_OK;
     case 'a':
         x->flags |= ENCODE_ADD_SPECIAL;
+        return ERR_OK;
+    case KEY_EXPORT:
+        x->folder = value;
         return ERR_OK;
     case 's':
         x->flags |= ENCODE_PARSE_SPECIAL;
@@ -112,6 +120,7 @@ int cmd_tokenize(int argc, char **argv)
         {"json", 'j', NULL, 0, "JSON strings in, JSON objects out, one a line", 1},
         {"add-special", 'a', NULL, 0, "add BOS/EOS as the model wants", 1},
         {"parse-special", 's', NULL, 0, "control tokens written in the text count", 1},
+        {"export", KEY_EXPORT, "DIR", 0, "write tokenizer.json and tokenizer_config.json into DIR instead", 1},
         {0},
     };
     struct tokenize x = {0};
@@ -126,8 +135,8 @@ int cmd_tokenize(int argc, char **argv)
         goto out;
     err e = config_check(&c, &why);
     if (!e)
-        e = source_open_tokenizer(c.model, &tok, &why);
-    if (!e)
+        e = x.folder ? export_tokenizer(c.model, x.folder, &why) : source_open_tokenizer(c.model, &tok, &why);
+    if (!e && !x.folder)
         e = x.json ? json_lines(tok, &x, &why) : whole_text(tok, &x, &why);
     if (!e && fflush(stdout))
         e = why_set(&why, ERR_IO, "stdout");

@@ -227,7 +227,7 @@ static err read_charsmap(struct tables *k, struct why *why)
     return ERR_OK;
 }
 
-err gguf_tokenizer_open(const struct gguf *g, struct tokenizer **out, struct why *why)
+err gguf_tokenizer_tables(const struct gguf *g, gguf_tables_fn *fn, void *ctx, struct why *why)
 {
     err e;
     struct tables k = {.g = g};
@@ -239,6 +239,10 @@ err gguf_tokenizer_open(const struct gguf *g, struct tokenizer **out, struct why
     TRY(read_charsmap(&k, why));
     TRY(read_id(&k, KEY "bos_token_id", &k.t.bos, why));
     TRY(read_id(&k, KEY "eos_token_id", &k.t.eos, why));
+    if (k.t.model == TOK_WORDPIECE) { /* newer files name [CLS] and [SEP] only so */
+        k.t.cls = k.t.bos;
+        k.t.sep = k.t.eos;
+    }
     TRY(read_id(&k, KEY "unknown_token_id", &k.t.unk, why));
     TRY(read_id(&k, KEY "padding_token_id", &k.t.pad, why));
     TRY(read_id(&k, KEY "seperator_token_id", &k.t.sep, why)); /* the format's own spelling */
@@ -249,7 +253,7 @@ err gguf_tokenizer_open(const struct gguf *g, struct tokenizer **out, struct why
     TRY(read_flag(&k, KEY "add_space_prefix", &k.t.add_space_prefix, why));
     TRY(read_flag(&k, KEY "remove_extra_whitespaces", &k.t.remove_extra_spaces, why));
     TRY(read_flag(&k, KEY "escape_whitespaces", &k.t.escape_spaces, why));
-    e = tokenizer_open(&k.t, out, why);
+    e = fn(ctx, &k.t, why);
     if (e)
         why_prefix(why, e, "%s", gguf_path(g));
 out:
@@ -257,4 +261,14 @@ out:
     free(k.merges);
     free(k.pieces);
     return e;
+}
+
+static err open_tables(void *ctx, const struct tok_tables *t, struct why *why)
+{
+    return tokenizer_open(t, ctx, why);
+}
+
+err gguf_tokenizer_open(const struct gguf *g, struct tokenizer **out, struct why *why)
+{
+    return gguf_tokenizer_tables(g, open_tables, out, why);
 }

@@ -75,6 +75,10 @@ MUST_CHECK err pretokenize(const struct pre_list *l, struct pre_scratch *s, cons
  * text is brought to NFC first (Qwen 2). */
 MUST_CHECK err pretok_named(const char *name, struct pre_list *l, bool *whole_words, bool *nfc, struct why *why);
 
+/* The same as data: *patterns (static storage, NULL behind the last) cut in turn. */
+MUST_CHECK err pretok_patterns(const char *name, const char *const **patterns, bool *whole_words, bool *nfc,
+                               struct why *why);
+
 /* Appends a splitting step by regex; used by the named table and by readers. */
 MUST_CHECK err pre_list_add_regex(struct pre_list *l, const char *pattern, size_t len, enum pre_behavior behavior,
                                   bool invert, struct why *why);

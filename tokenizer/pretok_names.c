@@ -47,7 +47,7 @@ enum { WHOLE_WORDS = 1, NFC = 2, MAX_REGEX = 6 };
 struct named {
     const char *names; /* blank-separated */
     unsigned flags;
-    const char *regex[MAX_REGEX];
+    const char *regex[MAX_REGEX + 1]; /* NULL behind the last */
 };
 
 static const struct named table[] = {
@@ -92,7 +92,7 @@ static err unknown(const char *name, struct why *why)
     return why_set(why, ERR_UNSUPPORTED, "tokenizer: unknown pre-tokenizer \"%.40s\"; known:%s", name, known);
 }
 
-err pretok_named(const char *name, struct pre_list *l, bool *whole_words, bool *nfc, struct why *why)
+err pretok_patterns(const char *name, const char *const **patterns, bool *whole_words, bool *nfc, struct why *why)
 {
     if (!name || !*name)
         name = "default";
@@ -100,14 +100,19 @@ err pretok_named(const char *name, struct pre_list *l, bool *whole_words, bool *
         const struct named *t = &table[i];
         if (strchr(name, ' ') || !has_name(t->names, name))
             continue;
-        for (int r = 0; r < MAX_REGEX && t->regex[r]; r++) {
-            err e = pre_list_add_regex(l, t->regex[r], strlen(t->regex[r]), PRE_ISOLATED, false, why);
-            if (e != ERR_OK)
-                return e;
-        }
+        *patterns = t->regex;
         *whole_words = t->flags & WHOLE_WORDS;
         *nfc = t->flags & NFC;
-        return pre_list_add(l, (struct pre_step){.kind = PRE_BYTE_LEVEL}, why);
+        return ERR_OK;
     }
     return unknown(name, why);
+}
+
+err pretok_named(const char *name, struct pre_list *l, bool *whole_words, bool *nfc, struct why *why)
+{
+    const char *const *pattern;
+    err e = pretok_patterns(name, &pattern, whole_words, nfc, why);
+    for (; e == ERR_OK && *pattern; pattern++)
+        e = pre_list_add_regex(l, *pattern, strlen(*pattern), PRE_ISOLATED, false, why);
+    return e ? e : pre_list_add(l, (struct pre_step){.kind = PRE_BYTE_LEVEL}, why);
 }

@@ -1,6 +1,6 @@
 """cordee eval and /metrics: the same bytes on any number of ranks, through kills and stops.
 
-CORDEE_SOAK=1 runs the long form: 2,000 five-shot items on the default model.
+CORDEE_SOAK=1 runs the long form: 2,000 five-shot items on the default model (=N: N items).
 """
 import http.client
 import json
@@ -13,7 +13,7 @@ import time
 
 import harness
 
-LONG = bool(os.environ.get("CORDEE_SOAK"))
+LONG = int(os.environ.get("CORDEE_SOAK", 0))
 MODEL = os.environ.get("CORDEE_MODEL")
 
 
@@ -64,7 +64,7 @@ def grown(process, journal, more):
 
 def same_bytes_whatever_happens():
     """One rank undisturbed, against: four ranks, a rank killed, mpiexec killed, stopped, three ranks."""
-    n, shots, model, more = (2000, 5, MODEL, 60000) if LONG else (400, 3, None, 8000)
+    n, shots, model, more = (LONG if LONG > 1 else 2000, 5, MODEL, 20000) if LONG else (400, 3, None, 8000)
     if LONG and not model:
         raise harness.Skip("CORDEE_MODEL is not set")
     with tempfile.TemporaryDirectory(prefix="cordee-eval-") as name:

@@ -1,0 +1,119 @@
+/* export_tokenizer.c - see export_tokenizer.h. */
+#include "model/export_tokenizer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "model/gguf_tokenizer.h"
+#include "model/source.h"
+#include "tokenizer/export.h"
+
+static err write_file(const char *dir, const char *name, const void *data, size_t len, struct why *why)
+{
+    char *path = NULL;
+    err e = ERR_OK;
+    if (asprintf(&path, "%s/%s", dir, name) < 0)
+        return why_set(why, ERR_NOMEM, "%s", name);
+    FILE *f = fopen(path, "we");
+    bool good = f && fwrite(data, 1, len, f) == len && fflush(f) == 0;
+    if (!good)
+        e = why_set(why, ERR_IO, "%s: %s", path, strerror(errno));
+    if (f && fclose(f) != 0 && e == ERR_OK)
+        e = why_set(why, ERR_IO, "%s: %s", path, strerror(errno));
+    free(path);
+    return e;
+}
+
+/* ---- from tables ---------------------------------------------------------------------------- */
+
+struct target {
+    const char *dir, *chat_template;
+};
+
+static err write_tables(void *ctx, const struct tok_tables *t, struct why *why)
+{
+    const struct target *x = ctx;
+    struct tokenizer *tok = NULL;
+    struct buf json = {0}, config = {0};
+    err e;
+    TRY(tokenizer_open(t, &tok, why));
+    TRY(tokenizer_put_json(t, tok, &json, why));
+    TRY(tokenizer_put_config(t, x->chat_template, &config, why));
+    TRY(write_file(x->dir, "tokenizer.json", json.data, json.len, why));
+    TRY(write_file(x->dir, "tokenizer_config.json", config.data, config.len, why));
+out:
+    buf_fini(&json);
+    buf_fini(&config);
+    tokenizer_close(tok);
+    return e;
+}
+
+static err from_gguf(const char *model, const char *dir, struct why *why)
+{
+    struct gguf *g = NULL;
+    struct source *src = NULL;
+    err e;
+    TRY(source_open_any(model, &src, why));
+    TRY(gguf_open(model, &g, why));
+    struct target x = {dir, source_chat_template(src)};
+    TRY(gguf_tokenizer_tables(g, write_tables, &x, why));
+out:
+    gguf_close(g);
+    source_close(src);
+    return e;
+}
+
+/* ---- from a directory -------------------------------------------------------------------------- */
+
+/* *found: the file is there. */
+static err copy_file(const char *model, const char *dir, const char *name, bool *found, struct why *why)
+{
+    char *path = NULL, part[65536];
+    struct buf text = {0};
+    size_t n;
+    err e = ERR_OK;
+    if (asprintf(&path, "%s/%s", model, name) < 0)
+        return why_set(why, ERR_NOMEM, "%s", name);
+    FILE *f = fopen(path, "re");
+    if (!f && errno == ENOENT)
+        goto out;
+    if (!f)
+        FAIL(ERR_IO, "%s: %s", path, strerror(errno));
+    while ((n = fread(part, 1, sizeof part, f)) > 0)
+        buf_put(&text, part, n);
+    if (ferror(f) || text.failed)
+        FAIL(ERR_IO, "%s: cannot be read", path);
+    e = write_file(dir, name, text.data ? text.data : "", text.len, why);
+    *found = true;
+out:
+    if (f)
+        fclose(f);
+    buf_fini(&text);
+    free(path);
+    return e;
+}
+
+static err from_directory(const char *model, const char *dir, struct why *why)
+{
+    static const char *const names[] = {"tokenizer.json",          "tokenizer.model", "tokenizer_config.json",
+                                        "special_tokens_map.json", "chat_template.jinja", "added_tokens.json",
+                                        "vocab.json",              "merges.txt"};
+    bool found = false;
+    err e = ERR_OK;
+    for (size_t i = 0; e == ERR_OK && i < sizeof names / sizeof names[0]; i++)
+        e = copy_file(model, dir, names[i], &found, why);
+    return e == ERR_OK && !found ? why_set(why, ERR_NOTFOUND, "%s: there are no tokenizer files", model) : e;
+}
+
+err export_tokenizer(const char *model, const char *dir, struct why *why)
+{
+    struct stat st;
+    if (stat(model, &st) != 0)
+        return why_set(why, ERR_IO, "%s: %s", model, strerror(errno));
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
+        return why_set(why, ERR_IO, "%s: %s", dir, strerror(errno));
+    return S_ISDIR(st.st_mode) ? from_directory(model, dir, why) : from_gguf(model, dir, why);
+}
