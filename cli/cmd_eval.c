@@ -7,13 +7,14 @@
  * RESULTS holds nothing that depends on time or on the cluster: two runs can be compared
  * with cmp. RESULTS.summary.json has the scores, RESULTS.report.json what the run did.
  */
+#include "cli/cmd_eval.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/batch_run.h"
 #include "cli/cmd.h"
-#include "cli/cmd_eval.h"
 #include "cli/options.h"
 #include "coordinator/eval_item.h"
 #include "coordinator/eval_score.h"

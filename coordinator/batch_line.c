@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "coordinator/completion.h"
+#include "coordinator/embedding.h"
 
 struct line_job {
     struct batch_lines *x;
@@ -17,7 +18,8 @@ struct line_job {
     uint64_t hash;  /* of the line's name: ids and the seed follow from it */
     char *custom_id; /* owned; NULL: the line has none */
     size_t custom_id_len;
-    struct completion *completion;
+    struct completion *completion; /* at most one of the two */
+    struct embedding *embedding;
 };
 
 static void job_free(struct line_job *j)
@@ -96,10 +98,11 @@ static bool passing(int status)
     return status == 429 || status >= 500;
 }
 
-static void completion_reply(void *ctx, const struct completion_answer *a)
+static void reply_cb(void *ctx, const struct completion_answer *a)
 {
     struct line_job *j = ctx;
     j->completion = NULL;
+    j->embedding = NULL;
     if (passing(a->status)) {
         batch_again(j->b, j->i, a->code, a->body->data);
         job_free(j);
@@ -108,7 +111,7 @@ static void completion_reply(void *ctx, const struct completion_answer *a)
     finish_response(j, a->status, a->body, &a->usage);
 }
 
-static const struct completion_outlet completion_outlet = { .reply = completion_reply };
+static const struct completion_outlet outlet = { .reply = reply_cb };
 
 /* Takes the request over, or leaves it to the caller with a fault. */
 static err start(struct line_job *j, struct openai_completion *req, struct fault *fault)
@@ -129,7 +132,7 @@ static err start(struct line_job *j, struct openai_completion *req, struct fault
     }
     snprintf(id, sizeof id, "%s-%016" PRIx64, req->chat ? "chatcmpl" : "cmpl", j->hash);
     struct completion_options o = { .base = j->x->base, .front = j->x->front, .id = id, .key = "batch",
-                                    .reproducible = true, .outlet = &completion_outlet, .ctx = j };
+                                    .reproducible = true, .outlet = &outlet, .ctx = j };
     return completion_start(req, &o, &j->completion, why);
 }
 
@@ -155,6 +158,18 @@ static err begin_chat(struct line_job *j, const char *body, size_t len, struct f
     return e;
 }
 
+static err begin_embedding(struct line_job *j, const char *body, size_t len, struct fault *fault)
+{
+    struct openai_embed req = { 0 };
+    struct completion_options o = { .base = j->x->base, .front = j->x->front, .id = "", .key = "batch",
+                                    .reproducible = true, .outlet = &outlet, .ctx = j };
+    err e = openai_embed_parse(body, len, &req, fault);
+    if (e == ERR_OK)
+        e = embedding_start(&req, &o, &j->embedding, fault);
+    openai_embed_fini(&req);
+    return e;
+}
+
 /* A new endpoint is a row here. */
 static const struct endpoint {
     const char *url;
@@ -162,7 +177,7 @@ static const struct endpoint {
 } endpoints[] = {
     { "/v1/completions", begin_completion },
     { "/v1/chat/completions", begin_chat },
-    { "/v1/embeddings", NULL },
+    { "/v1/embeddings", begin_embedding },
 };
 
 static const struct endpoint *endpoint_of(const char *url)
@@ -208,10 +223,9 @@ static const char *envelope_fault(const json_t *root, const char **code)
     if (!json_is_string(json_object_get(root, "url")))
         return "url must be a string";
     const struct endpoint *p = endpoint_of(json_string_value(json_object_get(root, "url")));
-    if (!p || !p->begin) {
+    if (!p) {
         *code = "unsupported_url";
-        return p ? "this program does not answer this url yet"
-                 : "unknown url; /v1/completions and /v1/chat/completions are answered";
+        return "unknown url; /v1/completions, /v1/chat/completions and /v1/embeddings are answered";
     }
     if (!json_is_object(json_object_get(root, "body")))
         return "body must be an object";
@@ -281,6 +295,8 @@ static void work_cancel(void *ctx, void *job)
     (void)ctx;
     if (j->completion)
         completion_cancel(j->completion);
+    if (j->embedding)
+        embedding_cancel(j->embedding);
     job_free(j);
 }
 
