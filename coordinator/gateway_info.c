@@ -96,6 +96,10 @@ void route_model(const struct route_request *r)
     struct openai_model m;
     char id[SERVED_NAME_BYTES];
     const char *adapter;
+    if (name.len == 0) { /* elsewhere an empty name means the served one */
+        gateway_reply_error(r->x, 404, "which model? /v1/models lists them", NULL, "not_found");
+        return;
+    }
     if (!gateway_model_known(r, name) ||
         served_find(&front_backend(r->g->o.front)->facts, name.text, name.len, &adapter, NULL) != ERR_OK)
         return;

@@ -88,6 +88,7 @@ int main(int argc, char **argv)
         { "stream-backlog", required_argument, NULL, 'b' }, { "idle-s", required_argument, NULL, 'i' },
         { "ping-s", required_argument, NULL, 'g' },    { "half-characters", no_argument, NULL, 'h' },
         { "max-body", required_argument, NULL, 'm' },  { "no-template", no_argument, NULL, 't' },
+        { "encoder", no_argument, NULL, 'E' },
         { 0 },
     };
     static const int32_t half[] = { FAKE_BYTE0 + 0xe2, FAKE_BYTE0 + 0x82, FAKE_BYTE0 + 0xac, FAKE_LETTER0 };
@@ -119,6 +120,7 @@ int main(int argc, char **argv)
         case 'i': o.http.idle_s = (unsigned)n; break;
         case 'g': o.http.ping_s = (unsigned)n; break;
         case 'm': o.http.max_body = (size_t)n; break;
+        case 'E': fake.backend.facts.n_embedding = 4; break;
         case 't': o.chat_template = NULL; break;
         case 'h': fake.script = half; fake.n_script = 4; break;
         default: return 2;

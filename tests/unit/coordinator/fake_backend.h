@@ -174,6 +174,11 @@ static inline void fake_end(struct fake_backend *b, struct fake_request *r, enum
 {
     struct gen_event ev = { .kind = kind, .finish = f, .n_prompt = r->req.n_ids, .n_generated = r->n_made,
                             .code = code, .reason = "the fake failed" };
+    float embedding[4] = { (float)r->req.n_ids, (float)(r->ids[0] + 1), 0, -1 };
+    if (r->req.embed && kind == GEN_FINISHED && f != FINISH_CANCELLED) {
+        ev.embedding = embedding;
+        ev.n_embedding = 4;
+    }
     r->dead = true;
     b->n_live--;
     r->fn(r->ctx, &ev);

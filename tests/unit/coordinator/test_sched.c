@@ -59,6 +59,28 @@ static struct sched_plan run(const struct sched_seq *seqs, int n, struct sched_l
     return plan;
 }
 
+/* An encoder's text travels as a whole, however small the pieces would be. */
+static void whole_texts_are_not_cut(void **state)
+{
+    (void)state;
+    bool go;
+    struct sched_seq s[3] = {prompt(200, 0), prompt(50, 0), prompt(100, 0)};
+    for (int i = 0; i < 3; i++) {
+        s[i].whole = true;
+        s[i].n_rows = s[i].n_prompt;
+        s[i].arrival = (uint64_t)i;
+    }
+    struct sched_plan p = run(s, 3, limits(4), 0, 0, &go);
+    assert_true(go);
+    assert_int_equal(p.n_items, 1); /* 64 rows would have been enough for the pipeline */
+    assert_int_equal(p.items[0].n, 200);
+    p = run(s + 1, 2, limits(1), 0, 0, &go);
+    assert_true(go);
+    assert_int_equal(p.n_rows, 150);
+    p = run(s, 3, limits(1), 0, 0, &go);
+    assert_int_equal(p.n_rows, 250); /* the third waits: 350 rows do not fit */
+}
+
 static void nothing_to_do(void **state)
 {
     (void)state;
@@ -383,6 +405,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_to_do),
+        cmocka_unit_test(whole_texts_are_not_cut),
         cmocka_unit_test(a_prompt_is_cut_so_that_all_stages_work),
         cmocka_unit_test(prompts_fill_the_pipeline_and_no_more),
         cmocka_unit_test(streams_are_spread_over_as_few_lanes_as_fill_the_stages),

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <math.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -129,6 +130,32 @@ static void test_results_come_back(void **state)
     assert_int_equal(wire_get_result(words, len, &at, &limits, &r, &why), ERR_FORMAT);
 }
 
+static void test_embeddings_come_back(void **state)
+{
+    (void)state;
+    static const float hidden[] = {0.5f, -2.0f, 1e-20f};
+    struct wire_limits lim = limits;
+    struct wire_result a = {.slot = 1, .pos = 10, .token = -1, .argmax = -1, .flags = WIRE_ROW_EMBED,
+                            .n_hidden = 3, .hidden = hidden}, r;
+    uint64_t words[8];
+    struct why why;
+    size_t len = wire_put_result(words, &a), at = 0;
+    assert_int_equal(len, 24 + 16);
+    assert_int_equal(wire_get_result(words, len, &at, &lim, &r, &why), ERR_FORMAT); /* of a decoder */
+    lim.n_hidden = 3;
+    assert_int_equal(wire_get_result(words, len, &at, &lim, &r, &why), ERR_OK);
+    assert_int_equal(at, len);
+    assert_int_equal(r.n_hidden, 3);
+    assert_memory_equal(r.hidden, hidden, sizeof hidden);
+    for (size_t cut = 0; cut < len; cut++) {
+        at = 0;
+        assert_int_equal(wire_get_result(words, cut, &at, &lim, &r, &why), ERR_FORMAT);
+    }
+    ((float *)(words + 3))[2] = NAN;
+    at = 0;
+    assert_int_equal(wire_get_result(words, len, &at, &lim, &r, &why), ERR_FORMAT);
+}
+
 static void test_damaged_results_never_leave_the_range(void **state)
 {
     (void)state;
@@ -181,6 +208,7 @@ int main(void)
         cmocka_unit_test(test_other_epochs_and_numbers_are_the_peers_fault),
         cmocka_unit_test(test_parts_that_do_not_fit_are_refused),
         cmocka_unit_test(test_results_come_back),
+        cmocka_unit_test(test_embeddings_come_back),
         cmocka_unit_test(test_damaged_results_never_leave_the_range),
         cmocka_unit_test(test_activations_travel_in_three_types),
     };

@@ -63,13 +63,14 @@ static uint32_t sequence[4][4]; /* [from][to] */
 
 static const struct wire_limits limits = {16, 4, 4, 8, CONTEXT, VOCAB, KV_PAGE, false};
 
-/* The rank under test is stage `which` of n. */
-static void open_worker(int which, int n)
+/* The rank under test is stage `which` of n; n_hidden: of an encoder, else 0. */
+static void open_stage(int which, int n, uint32_t n_hidden)
 {
     struct worker_options o = {
         .epoch = EPOCH, .stage = which, .n_stages = n, .prev_rank = which - 1,
         .next_rank = which < n ? which + 1 : -1, .first_rank = 1, .last_rank = n, .limits = limits, .n_embd = EMBD,
     };
+    o.limits.n_hidden = n_hidden;
     me = which;
     stage = (struct stage){0};
     memset(sequence, 0, sizeof sequence);
@@ -80,6 +81,11 @@ static void open_worker(int which, int n)
     }
     assert_int_equal(worker_open(plane[which], &stage, &o, &worker, &why), ERR_OK);
     assert_int_equal(worker_state(worker), WORKER_READY);
+}
+
+static void open_worker(int which, int n)
+{
+    open_stage(which, n, 0);
 }
 
 static int done(void **state)
@@ -185,6 +191,64 @@ static void a_middle_stage_forwards(void **state)
     for (int i = 0; i < 2 * EMBD; i++)
         assert_true(x[i] == (float)i + 1);
     transport_release(plane[3], ev.buf);
+}
+
+/* The mean over rows 0..2 of {i, i * i, 0, 0}, and row 0 alone. */
+static void an_encoder_pools_a_text(void **state)
+{
+    (void)state;
+    struct transport_event ev;
+    struct wire_row rows[] = {row(3, 0, 0), row(4, 1, 0), row(5, 2, WIRE_ROW_EMBED)};
+    struct wire_limits lim = limits;
+    open_stage(3, 3, EMBD);
+    lim.n_hidden = EMBD;
+    for (int how = POOL_MEAN; how < POOL_COUNT; how++) {
+        struct wire_result r;
+        size_t at = 0;
+        rows[2].target = how;
+        send_batch(2, (uint32_t)how, rows, 3, 0, true);
+        assert_int_equal(wait_for(0, &ev), ERR_OK);
+        const struct msg_head *head = checked(0, &ev);
+        assert_int_equal(head->n_rows, 1);
+        assert_int_equal(wire_get_result(head + 1, head->body_bytes, &at, &lim, &r, &why), ERR_OK);
+        assert_int_equal(at, head->body_bytes);
+        assert_int_equal(r.pos, 2);
+        assert_int_equal(r.n_hidden, EMBD);
+        assert_true(r.hidden[0] == (how == POOL_MEAN ? 1 : 0));
+        assert_true(fabsf(r.hidden[1] - (how == POOL_MEAN ? 5.0f / 3 : 0)) < 1e-6f);
+        transport_release(plane[0], ev.buf);
+    }
+}
+
+static void half_a_text_is_not_pooled(void **state)
+{
+    (void)state;
+    struct wire_row rows[] = {row(4, 1, 0), row(5, 2, WIRE_ROW_EMBED)};
+    open_stage(3, 3, EMBD);
+    rows[1].target = POOL_MEAN;
+    send_batch(2, 0, rows, 2, 0, true);
+    expect_failure(ERR_PEER);
+}
+
+static void numbers_that_are_none_are_not_pooled(void **state)
+{
+    (void)state;
+    struct wire_row rows[] = {row(4, 0, WIRE_ROW_EMBED)};
+    open_stage(3, 3, EMBD);
+    stage.nan = true;
+    rows[0].target = POOL_FIRST;
+    send_batch(2, 0, rows, 1, 0, true);
+    expect_failure(ERR_FORMAT);
+}
+
+static void a_decoder_embeds_nothing(void **state)
+{
+    (void)state;
+    struct wire_row rows[] = {row(4, 0, WIRE_ROW_EMBED)};
+    open_worker(3, 3);
+    rows[0].target = POOL_FIRST;
+    send_batch(2, 0, rows, 1, 0, true);
+    expect_failure(ERR_PEER);
 }
 
 static void stage_one_waits_for_the_ring(void **state)
@@ -351,6 +415,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_middle_stage_forwards, done),
+        cmocka_unit_test_teardown(an_encoder_pools_a_text, done),
+        cmocka_unit_test_teardown(half_a_text_is_not_pooled, done),
+        cmocka_unit_test_teardown(numbers_that_are_none_are_not_pooled, done),
+        cmocka_unit_test_teardown(a_decoder_embeds_nothing, done),
         cmocka_unit_test_teardown(stage_one_waits_for_the_ring, done),
         cmocka_unit_test_teardown(a_row_behind_an_end_is_dead, done),
         cmocka_unit_test_teardown(the_last_stage_answers_twice, done),
