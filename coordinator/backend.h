@@ -70,6 +70,7 @@ struct model_facts {
     uint64_t n_params;
     int n_vocab, max_context;
     int n_embedding; /* of an encoder, which answers embed requests only; else 0 */
+    int pooling;     /* enum pooling (model/batch.h) */
     int n_adapters;
     char adapters[FACTS_MAX_ADAPTERS][FACTS_NAME_BYTES];
 };

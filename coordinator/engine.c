@@ -88,6 +88,7 @@ static err engine_submit(struct backend *b, const struct gen_request *req, gen_e
         FAIL(ERR_FULL, "%d requests are waiting already", en->n_waiting);
     TRY(seq_open(req, en->o.max_context, ENGINE_PAGE_ROWS, &s, why));
     s->adapter = adapter;
+    s->pooling = en->o.facts.pooling;
     s->is_long = en->o.long_prompt > 0 && s->n_prompt > en->o.long_prompt;
     if (!(s->key = fair_key_get(&en->keys, req->key)))
         FAIL(ERR_NOMEM, "request");

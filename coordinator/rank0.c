@@ -19,6 +19,7 @@
 #include "coordinator/assembly.h"
 #include "coordinator/engine.h"
 #include "coordinator/service.h"
+#include "model/batch.h"
 #include "proto/frame.h"
 
 #define FLIGHT_SLEEP_US 50  /* longest sleep while work is in flight */
@@ -175,7 +176,8 @@ void rank0_facts(const struct config *c, const struct source *src, struct model_
 {
     const struct hparams *hp = source_hparams(src);
     *out = (struct model_facts){.n_vocab = hp->n_vocab, .n_params = source_parameters(src),
-                                .n_embedding = hp->causal ? 0 : hp->n_embd};
+                                .n_embedding = hp->causal ? 0 : hp->n_embd,
+                                .pooling = hp->pool_first ? POOL_FIRST : POOL_MEAN};
     snprintf(out->name, sizeof out->name, "%s", c->name[0] ? c->name : source_name(src));
     snprintf(out->family, sizeof out->family, "%s", source_arch(src)->name);
     snprintf(out->hash, sizeof out->hash, "%s", source_hash(src));

@@ -32,13 +32,20 @@ static const struct tensor_spec tensors[] = {
 
 static void hparams_gguf(struct facts *f, struct hparams *hp)
 {
+    const int pooling = fact_int_or(f, "pooling_type", 1); /* the format's numbers; 0: not said */
+    if (pooling > 2)
+        fact_fail(f, ERR_UNSUPPORTED, "pooling_type %d: embeddings are pooled by mean (1) or first token (2)", pooling);
     hp->causal = false;
+    hp->pool_first = pooling == 2;
     hp->n_token_types = fact_int_or(f, ".tokenizer.ggml.token_type_count", 2);
 }
 
 static void hparams_hf(struct facts *f, struct hparams *hp)
 {
     hp->causal = false;
+    hp->pool_first = fact_bool_or(f, "pooling_mode_cls_token", false);
+    if (fact_bool_or(f, "pooling_mode_max_tokens", false) || fact_bool_or(f, "pooling_mode_lasttoken", false))
+        fact_fail(f, ERR_UNSUPPORTED, "1_Pooling: embeddings are pooled by mean or first token");
     hp->n_token_types = fact_int_or(f, "type_vocab_size", 2);
     if (!fact_is(f, "position_embedding_type", "absolute") && fact_has(f, "position_embedding_type"))
         fact_fail(f, ERR_UNSUPPORTED, "only absolute positions are supported");

@@ -78,6 +78,7 @@ struct hparams {
     int q_lora, kv_lora, qk_nope, qk_rope;
 
     bool causal;       /* false: encoder (BERT) */
+    bool pool_first;   /* an encoder's embedding is its first row's, else the mean of all */
     int n_token_types; /* BERT; 0: none */
 };
 

@@ -182,6 +182,20 @@ out:
 
 /* ---- config ------------------------------------------------------------------------------- */
 
+/* Sentence encoders say in a file of their own how hidden states become an embedding;
+ * its facts (pooling_mode_*) join those of config.json. */
+static err read_pooling(struct hf_dir *d, struct why *why)
+{
+    err e;
+    json_t *pooling = NULL;
+    TRY(json_read(path_of(&d->arena, d->path, "1_Pooling/config.json"), &pooling, why));
+    if (pooling && d->config && json_object_update_missing(d->config, pooling))
+        FAIL(ERR_NOMEM, "%s: pooling", d->path);
+out:
+    json_decref(pooling);
+    return e;
+}
+
 static err read_config(struct hf_dir *d, struct why *why)
 {
     err e;
@@ -193,6 +207,7 @@ static err read_config(struct hf_dir *d, struct why *why)
     const char *type = json_string_value(json_object_get(inner, "model_type"));
     if (type && arch_find_hf(type))
         d->text = inner;
+    TRY(read_pooling(d, why));
 out:
     return e;
 }

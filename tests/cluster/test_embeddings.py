@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import struct
+import tempfile
 
 from harness import Serve, Skip, run
 
@@ -76,6 +77,31 @@ def golden_bert():
             assert vectors == first, f"other bits on {workers} ranks"
 
 
+def unit(v):
+    length = sum(x * x for x in v) ** 0.5
+    return [x / length for x in v]
+
+
+def first_token_where_the_model_says_so():
+    """A directory with sentence-transformers' 1_Pooling/config.json."""
+    if not DATA:
+        raise Skip("no CORDEE_CONFORMANCE")
+    folder = GOLDEN / "golden" / "bert"
+    case = json.loads((folder / "expected.json").read_text())["cases"]["t0"]
+    n, dim = case["last_hidden"]["shape"]
+    hidden = struct.unpack(f"<{n * dim}f", (folder / case["last_hidden"]["file"]).read_bytes())
+    with tempfile.TemporaryDirectory() as d:
+        for file in (GOLDEN / "models" / "bert").iterdir():
+            (pathlib.Path(d) / file.name).symlink_to(file)
+        (pathlib.Path(d) / "1_Pooling").mkdir()
+        said = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": False}
+        (pathlib.Path(d) / "1_Pooling" / "config.json").write_text(json.dumps(said))
+        with Serve(model=d, workers=2, args=EXACT) as serve:
+            got = embed(serve, case["text"])[0][0]
+            serve.stop()
+    assert distance(got, unit(hidden[:dim])) <= TOLERANCE
+
+
 def refusals_of_an_encoder():
     if not DATA:
         raise Skip("no CORDEE_CONFORMANCE")
@@ -102,4 +128,4 @@ def decoders_refuse():
 
 
 if __name__ == "__main__":
-    run(golden_bert, refusals_of_an_encoder, decoders_refuse)
+    run(golden_bert, first_token_where_the_model_says_so, refusals_of_an_encoder, decoders_refuse)
