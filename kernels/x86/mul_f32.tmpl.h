@@ -7,6 +7,8 @@
  * to y in order. So the order along k is the same for any number of rows, and
  * rounding errors grow with the number of panels rather than of columns.
  */
+#include <stdbool.h>
+
 #include "kernels/kernels.h"
 #include "kernels/x86/unpack.tmpl.h"
 
@@ -70,14 +72,18 @@ INLINE void load_pair(enum fmt f, const uint8_t *panel, int c, int h, vf *even, 
     }
 }
 
-/* Asks for the pair that comes PREFETCH_BYTES later. */
-INLINE void prefetch_pair(enum fmt f, const uint8_t *panel, int c)
+/* Asks for a pair that comes later: near and early where there is little to do with it, as in mul_q8.tmpl.h. */
+INLINE void prefetch_pair(enum fmt f, const uint8_t *panel, int c, int m)
 {
-    enum { PREFETCH_BYTES = 4096 };
-    const char *p = (const char *)panel + c * PACK_ROWS * (f == FMT_F32 ? 4 : 2) + PREFETCH_BYTES;
-    _mm_prefetch(p, _MM_HINT_T0);
-    if (f == FMT_F32)
-        _mm_prefetch(p + 64, _MM_HINT_T0);
+    int bytes = f == FMT_F32 ? 4 : 2;
+    bool near = m == 1 || m <= bytes;
+    const char *p = (const char *)panel + c * PACK_ROWS * bytes + (near ? 4096 : 8192);
+    UNROLL
+    for (int line = 0; line < bytes / 2; line++)
+        if (near)
+            _mm_prefetch(p + 64 * line, _MM_HINT_T0);
+        else
+            _mm_prefetch(p + 64 * line, _MM_HINT_T1);
 }
 
 /* The last of an odd number of columns. */
@@ -106,7 +112,7 @@ INLINE void panel_tile(enum fmt f, float *y, size_t ldy, const uint8_t *panel, i
         for (int c = 0; c + 1 < cols; c += 2) {
             load_pair(f, panel, c, h, &even, &odd);
             if (h == 0 && pack_traits[f].unit == 0) /* the weights themselves, not scratch */
-                prefetch_pair(f, panel, c);
+                prefetch_pair(f, panel, c, m);
             UNROLL
             for (int i = 0; i < m; i++) {
                 acc[i][0] = v_fma(even, v_set(x[(size_t)i * ldx + (size_t)c]), acc[i][0]);

@@ -12,6 +12,8 @@
  * A block of weights is unpacked into registers once and multiplied with M
  * activation rows, whose columns come as four broadcast bytes.
  */
+#include <stdbool.h>
+
 #include "kernels/act.h"
 #include "kernels/kernels.h"
 #include "kernels/x86/unpack.tmpl.h"
@@ -22,22 +24,23 @@
 #define ROWS_ABREAST 4
 #endif
 
-/* How far ahead weights are asked for: for one row into the first-level cache, for
- * more into the second and twice as far. Measured, not derived: 2 to 4 rows from
- * memory are 1.3 to 1.7 times as fast so, while from the second level they were fast
- * before; one row does as well either way, but for Q6_K, which loses a tenth. */
-#define PREFETCH_BYTES(m) ((m) == 1 ? 4096 : 8192)
+/* How far ahead weights are asked for: where there is little to do with a line, for
+ * one row (two of 8 bits), into the first-level cache, else into the second and twice
+ * as far. Measured, not derived: 4 rows from memory are 1.3 to 1.7 times as fast so,
+ * while from the second level they were fast before. */
+#define PREFETCH_NEAR(t, m) ((m) == 1 || 4 * (m) <= (t)->lo_bits + (t)->hi_bits)
+#define PREFETCH_BYTES(t, m) (PREFETCH_NEAR(t, m) ? 4096 : 8192)
 
 /* Cache lines to ask for with each body entry, so that a whole chunk, its head
  * included, has been asked for when the chunk is done: a hole in every chunk
  * costs a full memory latency there, and halves the speed. */
 #define PREFETCH_LINES(t) ((int)(pack_chunk_bytes(t, CHUNK_COLS) / 64 + 7) / 8)
 
-INLINE void prefetch(const uint8_t *p, int lines, int m)
+INLINE void prefetch(const uint8_t *p, int lines, bool near)
 {
     UNROLL
     for (int i = 0; i < lines; i++)
-        if (m == 1)
+        if (near)
             _mm_prefetch((const char *)p + i * 64, _MM_HINT_T0);
         else
             _mm_prefetch((const char *)p + i * 64, _MM_HINT_T1);
@@ -94,7 +97,7 @@ INLINE void mul_blocks(const struct pack_traits *t, const vi *w, const vf *scale
 INLINE void mul_columns(const struct pack_traits *t, const uint8_t *head, const uint8_t *body,
                         const uint8_t *ahead, int col, const vf *d, const vf *min, const char *a, size_t lda, int m, vf acc[MAX_TILE][HALVES])
 {
-    prefetch(ahead, PREFETCH_LINES(t), m);
+    prefetch(ahead, PREFETCH_LINES(t), PREFETCH_NEAR(t, m));
     UNROLL
     for (int h = 0; h < HALVES; h++) {
         vi w[QUADS];
@@ -123,7 +126,7 @@ INLINE void mul_tile(const struct pack_traits *t, float *y, size_t ldy, const ui
     for (int start = 0; start < k; start += CHUNK_COLS) {
         int cols = pack_chunk_cols(k, start);
         const uint8_t *head = pack_chunk(t, group, start), *body = head + pack_chunk_head(t, cols);
-        const uint8_t *ahead = head + PREFETCH_BYTES(m);
+        const uint8_t *ahead = head + PREFETCH_BYTES(t, m);
         for (int u = 0; u < cols; u += t->unit, head += t->head_bytes) {
             vf d[HALVES], min[HALVES];
             UNROLL
