@@ -88,7 +88,8 @@ class Chat(unittest.TestCase):
             for token in content:
                 self.assertLessEqual(token.logprob, 0)
                 self.assertEqual(len(token.top_logprobs), top or 0)
-                self.assertEqual(bytes(token.bytes).decode(), token.token)
+                if not token.token.startswith("bytes:"):  # a random model may draw half a character
+                    self.assertEqual(bytes(token.bytes).decode(errors="replace"), token.token)
             streamed = [t for c in self.create(logprobs=True, stream=True, **more)
                         for t in (c.choices[0].logprobs.content if c.choices[0].logprobs else [])]
             self.assertEqual(streamed, content)
