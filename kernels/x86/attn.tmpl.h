@@ -4,6 +4,7 @@
  * (query, head) row takes its scores from there, then the values take the keys'
  * place: half a page at a time fits the first-level cache with room to spare. So
  * grouped heads and the queries of a prompt chunk share one read of the KV cache.
+ * Calls of few queries go another way to the same bits: attn_few.tmpl.h.
  *
  * A score is a dot product along dk in V_LANES lanes, reduced by a tree that is
  * the same for every position (v_sum_each). Values are added in the order of

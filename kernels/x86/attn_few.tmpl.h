@@ -1,7 +1,7 @@
 /* attn_few.tmpl.h - attention of a few query rows, as in decoding: straight from the KV page.
  *
- * One generated token does four operations with each cached number and query
- * head, so a detour of the page through scratch costs as much as the arithmetic.
+ * One generated token does two operations with each cached number and query
+ * head, so a detour of the page through scratch would cost as much as the arithmetic.
  * Here a tile of query heads meets a vector of K or V while it is in a register:
  *
  *   scores   [heads] x [V_LANES / heads] positions, one accumulator each, summed by one tree
@@ -11,9 +11,8 @@
  * operations, so both ways give the same bits and callers may take the faster.
  *
  * With every line of keys or values the same line of the next page is asked for,
- * into the second-level cache: two pages do not fit the first, and asking for more
- * lines than it can wait for stops the arithmetic (f32 ran at half the speed so).
- * Needs dk and dv to be whole vectors.
+ * into the second-level cache: into the first, f16 ran at half the speed. Needs dk
+ * and dv to be whole vectors.
  */
 #ifndef CORDEE_KERNELS_X86_ATTN_FEW_TMPL_H
 #define CORDEE_KERNELS_X86_ATTN_FEW_TMPL_H

@@ -21,6 +21,7 @@ static const struct shape shapes[] = {
     {"encoder", 37, 0, 1, 64, 64, 0, 0, 37, false, false, false, 0},
     {"soft cap, ALiBi, sinks", 5, 70, 3, 64, 96, 0, 0, 75, true, true, true, 30},
     {"odd head sizes", 3, 33, 2, 80, 72, 0, 0, 36, true, false, false, 0},
+    {"many heads: a tile of each height", 6, 60, 15, 64, 96, 0, 0, 66, true, false, false, 0},
     {"latent: keys wider than values", 2, 40, 4, 192, 128, 0, 0, 42, true, false, false, 0},
 };
 enum { N_SHAPES = sizeof shapes / sizeof shapes[0], MAX_PAGES = 8 };
@@ -184,7 +185,8 @@ static void attention_equals_softmax_on_every_isa(void **state)
                             const float *got = s.out + (size_t)i * s.a.ldo + (size_t)(head * shape->dv);
                             true_row(&s, i, head, want);
                             for (int c = 0; c < shape->dv; c++)
-                                if (!(fabs((double)got[c] - want[c]) <= 1e-5))
+                                /* a score near 20 is known to 2e-6, and so is its weight, relatively */
+                                if (!(fabs((double)got[c] - want[c]) <= 1e-5 * (1 + fabs(want[c]))))
                                     fail_msg("isa %x kv %s %s: query %d head %d column %d: %g, not %g", masks[m],
                                              kv_type_name((enum kv_type)t), shape->name, i, head, c, (double)got[c],
                                              want[c]);
@@ -194,6 +196,31 @@ static void attention_equals_softmax_on_every_isa(void **state)
 }
 
 /* However a run of queries is cut into calls, each keeps its bits. */
+static void check_cuts(const struct kernels *k, const struct shape *shape, enum kv_type t, enum role role, int step)
+{
+    struct scene s = scene_make(shape, k, t);
+    scene_bind(&s, shape);
+    k->attn[t][role](&s.a, s.scratch);
+    float *whole = malloc(s.out_bytes);
+    assert_non_null(whole);
+    memcpy(whole, s.out, s.out_bytes);
+    memset(s.out, 0xff, s.out_bytes);
+    for (int i = 0; i < shape->n_q; i += step) {
+        struct attn part = s.a;
+        part.n_q = shape->n_q - i < step ? shape->n_q - i : step;
+        part.pos0 += i;
+        part.q += (size_t)i * part.ldq;
+        part.out += (size_t)i * part.ldo;
+        if (shape->causal)
+            part.n_kv = part.pos0 + part.n_q; /* later rows are not there yet */
+        k->attn[t][role](&part, s.scratch);
+    }
+    if (memcmp(whole, s.out, s.out_bytes) != 0)
+        fail_msg("isa %x kv %s %s: calls of %d queries give other bits", k->isa, kv_type_name(t), shape->name, step);
+    free(whole);
+    scene_free(&s);
+}
+
 static void a_query_depends_on_nothing_but_itself(void **state)
 {
     (void)state;
@@ -201,33 +228,15 @@ static void a_query_depends_on_nothing_but_itself(void **state)
     unsigned masks[8];
     for (int m = 0, n = isa_masks(masks, 8); m < n; m++)
         for (int h = 0; h < N_SHAPES; h++)
-            for (int role = 0; role < ROLE_COUNT; role++)
-                for (size_t step = 0; step < sizeof steps / sizeof steps[0]; step++) {
-                    const struct shape *shape = &shapes[h];
-                    struct kernels k;
-                    kernels_init(&k, masks[m], PREC_FAST);
-                    struct scene s = scene_make(shape, &k, KV_F16);
-                    scene_bind(&s, shape);
-                    k.attn[KV_F16][role](&s.a, s.scratch);
-                    float *whole = malloc(s.out_bytes);
-                    assert_non_null(whole);
-                    memcpy(whole, s.out, s.out_bytes);
-                    memset(s.out, 0xff, s.out_bytes);
-                    for (int i = 0; i < shape->n_q; i += steps[step]) {
-                        struct attn part = s.a;
-                        part.n_q = shape->n_q - i < steps[step] ? shape->n_q - i : steps[step];
-                        part.pos0 += i;
-                        part.q += (size_t)i * part.ldq;
-                        part.out += (size_t)i * part.ldo;
-                        if (shape->causal)
-                            part.n_kv = part.pos0 + part.n_q; /* later rows are not there yet */
-                        k.attn[KV_F16][role](&part, s.scratch);
+            for (int t = 0; t < KV_TYPE_COUNT; t++)
+                for (int role = 0; role < ROLE_COUNT; role++)
+                    for (size_t step = 0; step < sizeof steps / sizeof steps[0]; step++) {
+                        struct kernels k;
+                        if (t == KV_Q8_0 && (shapes[h].dk % 32 || shapes[h].dv % 32))
+                            continue;
+                        kernels_init(&k, masks[m], PREC_FAST);
+                        check_cuts(&k, &shapes[h], (enum kv_type)t, (enum role)role, steps[step]);
                     }
-                    if (memcmp(whole, s.out, s.out_bytes) != 0)
-                        fail_msg("isa %x %s: calls of %d queries give other bits", masks[m], shape->name, steps[step]);
-                    free(whole);
-                    scene_free(&s);
-                }
 }
 
 static void kv_rows_are_equal_on_every_isa(void **state)
