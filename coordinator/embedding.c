@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "api/timer.h"
+#include "coordinator/served.h"
 
 enum {
     WINDOW = 64,
@@ -134,7 +135,9 @@ static err text_submit(struct embedding *x, struct text *t, struct why *why)
         .add_special = x->req.add_special_tokens, .embed = true, .n_choices = 1, .have_seed = true,
         .sampling = { .top_p = 1, .repetition_penalty = 1 }, .priority = x->req.priority, .key = x->key,
     };
-    err e = front_submit(x->front, &f, on_event, t, &t->handle, why);
+    err e = served_find(&front_backend(x->front)->facts, x->req.model.text, x->req.model.len, &f.adapter, why);
+    if (e == ERR_OK)
+        e = front_submit(x->front, &f, on_event, t, &t->handle, why);
     if (e == ERR_OK) {
         t->live = true;
         x->n_live++;
