@@ -11,8 +11,10 @@
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("unroll")
-#else
+#elif defined(__OPTIMIZE__)
 #define UNROLL _Pragma("GCC unroll 32")
+#else /* at -O0 gcc says that it ignores the hint, which -Werror takes for an error */
+#define UNROLL
 #endif
 
 #define V_BYTES 32
