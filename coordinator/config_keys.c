@@ -34,7 +34,7 @@ const struct config_key config_keys[] = {
      "KV cache over all stages (0: one full context and 1024 positions for 15 more)"},
     {"queue", CONFIG_INT, AT(queue), 1, 1000000, NULL, "1024", "N", "requests that may wait before 429"},
     {"in_flight", CONFIG_INT, AT(in_flight), 0, 64, NULL, "0", "N",
-     "micro-batches in flight (0: stages + 1)"},
+     "decode lanes in flight, two steps each (0: as many as fill the stages)"},
     {"launcher", CONFIG_STRING, AT(launcher), 0, 0, "auto|fork|ssh|slurm|command", "auto", "KIND",
      "how hydra reaches the nodes; command: launcher_exec is called like ssh"},
     {"launcher_exec", CONFIG_STRING, AT(launcher_exec), 0, 0, NULL, "", "PATH",

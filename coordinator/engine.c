@@ -257,7 +257,7 @@ err engine_open(struct transport *t, const struct engine_options *o, struct engi
     en->backend.facts.max_context = en->o.max_context;
     struct wire_limits wire = wire_limits_of(&en->o);
     en->lim = (struct sched_limits){
-        .n_stages = o->n_stages, .max_rows = o->max_rows, .mix_rows = default_mix(o), .lanes = o->in_flight,
+        .n_stages = o->n_stages, .full_stages = o->full_stages, .max_rows = o->max_rows, .mix_rows = default_mix(o), .lanes = o->in_flight,
         .page_rows = ENGINE_PAGE_ROWS, .open_bytes = wire_sampler_budget(&wire),
     };
     TRY(alloc_tables(en, why));

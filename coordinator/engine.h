@@ -21,6 +21,7 @@ enum {
 struct engine_options {
     uint32_t epoch;
     int n_stages;
+    int full_stages; /* equal stages that the pipeline is worth (sched.h); 0: n_stages */
     int first_rank, last_rank; /* ranks of stage 1 and of the last stage */
     int max_rows;      /* token budget of a micro-batch */
     int mix_rows;      /* of them prompt rows beside decode rows; 0: a quarter, at least 32 */

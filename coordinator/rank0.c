@@ -188,6 +188,26 @@ void rank0_facts(const struct config *c, const struct source *src, struct model_
 
 /* ---- start ---------------------------------------------------------------------- */
 
+/* How many equal stages the pipeline is worth: the bytes that a decode step reads, in
+ * all, over those of the slowest stage. At least half of the real ones, so that with
+ * the step sent ahead every stage has a micro-batch. */
+static int full_stages(const struct rank0 *r)
+{
+    const struct source *src = r->o->src;
+    uint64_t total = 0, most = 1;
+    int n = r->assembly.n_stages;
+    for (int i = 0; i < n; i++) {
+        const struct plan_stage *s = &r->assembly.members[i].stage;
+        uint64_t bytes = s->head ? source_head_bytes(src) : 0;
+        for (int l = s->first; l < s->last; l++)
+            bytes += source_layer_bytes(src, l);
+        total += bytes;
+        most = bytes > most ? bytes : most;
+    }
+    int worth = (int)((total + most / 2) / most), least = (n + 1) / 2;
+    return worth < least ? least : worth > n ? n : worth;
+}
+
 static err open_engine(struct rank0 *r, struct why *why)
 {
     const struct config *c = r->o->config;
@@ -199,6 +219,7 @@ static err open_engine(struct rank0 *r, struct why *why)
     struct engine_options o = {
         .epoch = r->o->epoch,
         .n_stages = r->assembly.n_stages,
+        .full_stages = full_stages(r),
         .first_rank = 1,
         .last_rank = last_rank,
         .max_rows = lim->max_rows,

@@ -57,8 +57,10 @@ static int ceil_div(int a, int b)
 
 static int lane_count(const struct sched_limits *lim, int decoding)
 {
-    int lanes = lim->lanes;
-    if (lanes == 0)
+    int lanes = lim->lanes, uneven = lim->full_stages && lim->full_stages < lim->n_stages;
+    if (lanes == 0 && uneven)
+        lanes = lim->full_stages;
+    else if (lanes == 0)
         lanes = decoding >= SCHED_FULL_LANE * (lim->n_stages + 1) ? lim->n_stages + 1 : lim->n_stages;
     if (lanes > decoding)
         lanes = decoding;

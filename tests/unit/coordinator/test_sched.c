@@ -140,9 +140,12 @@ static void prompts_fill_the_pipeline_and_no_more(void **state)
 static void streams_are_spread_over_as_few_lanes_as_fill_the_stages(void **state)
 {
     static const struct {
-        int stages, streams, lanes, rows;
+        int stages, streams, lanes, rows, full;
     } cases[] = {
-        {2, 8, 2, 4}, {1, 8, 1, 8}, {3, 8, 3, 3}, {4, 2, 2, 1}, {2, 1, 1, 1}, {2, 24, 3, 8}, {4, 8, 4, 2}, {1, 16, 2, 8},
+        {2, 8, 2, 4, 0},  {1, 8, 1, 8, 0}, {3, 8, 3, 3, 0}, {4, 2, 2, 1, 0}, {2, 1, 1, 1, 0}, {2, 24, 3, 8, 0},
+        {4, 8, 4, 2, 0},  {1, 16, 2, 8, 0},
+        {2, 8, 1, 8, 1}, /* one stage does nearly all: one lane keeps it busy */
+        {4, 24, 2, 12, 2}, {2, 24, 3, 8, 2},
     };
     (void)state;
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
@@ -150,7 +153,9 @@ static void streams_are_spread_over_as_few_lanes_as_fill_the_stages(void **state
         bool go;
         for (int i = 0; i < cases[c].streams; i++)
             s[i] = decode(-1);
-        struct sched_plan p = run(s, cases[c].streams, limits(cases[c].stages), 0, 0, &go);
+        struct sched_limits lim = limits(cases[c].stages);
+        lim.full_stages = cases[c].full;
+        struct sched_plan p = run(s, cases[c].streams, lim, 0, 0, &go);
         int size[MAX] = {0}, used = 0;
         for (int i = 0; i < cases[c].streams; i++)
             used += size[lanes[i]]++ == 0;
