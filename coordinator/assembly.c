@@ -294,7 +294,6 @@ static err send_plan(struct gather *g, struct why *why)
     Cordee__Plan plan = CORDEE__PLAN__INIT;
     Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
     struct buf frame;
-    uint32_t body = 0;
     err e = ERR_OK;
     Cordee__StagePlan *parts = calloc((size_t)a->n_stages, sizeof *parts);
     Cordee__StagePlan **list = calloc((size_t)a->n_stages, sizeof *list);
@@ -323,10 +322,9 @@ static err send_plan(struct gather *g, struct why *why)
     plan.wire = a->wire;
     env.body_case = CORDEE__ENVELOPE__BODY_PLAN;
     env.plan = &plan;
-    TRY(frame_put(&frame, &env, why));
-    int head = frame_head((uint8_t *)frame.data, frame.len, FRAME_MAX_BYTES, &body);
+    TRY(frame_put_body(&frame, &env, why));
     for (int i = 0; i < a->n_stages; i++)
-        TRY(control_send(g->hub, i + 1, frame.data + head, body, why));
+        TRY(control_send(g->hub, i + 1, frame.data, frame.len, why));
 out:
     buf_fini(&frame);
     free(parts);

@@ -76,14 +76,12 @@ static void send_shutdown(struct cluster *c)
     Cordee__Shutdown shutdown = CORDEE__SHUTDOWN__INIT;
     struct buf frame;
     struct why why;
-    uint32_t body;
 
     env.body_case = CORDEE__ENVELOPE__BODY_SHUTDOWN;
     env.shutdown = &shutdown;
     buf_init(&frame);
-    if (frame_put(&frame, &env, &why) == ERR_OK) {
-        int head = frame_head((uint8_t *)frame.data, frame.len, FRAME_MAX_BYTES, &body);
-        if (send_to_rank0(c, frame.data + head, body, &why) != ERR_OK)
+    if (frame_put_body(&frame, &env, &why) == ERR_OK) {
+        if (send_to_rank0(c, frame.data, frame.len, &why) != ERR_OK)
             alarm_raised(c, ERR_PEER, why.text);
     }
     buf_fini(&frame);

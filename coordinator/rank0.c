@@ -57,14 +57,11 @@ static void send_envelope(struct rank0 *r, const Cordee__Envelope *env)
 {
     struct buf frame;
     struct why why;
-    uint32_t body;
     if (!r->o->serve)
         return;
     buf_init(&frame);
-    if (frame_put(&frame, env, &why) == ERR_OK) {
-        int head = frame_head((uint8_t *)frame.data, frame.len, FRAME_MAX_BYTES, &body);
-        send_body(r, NULL, frame.data + head, body);
-    }
+    if (frame_put_body(&frame, env, &why) == ERR_OK)
+        send_body(r, NULL, frame.data, frame.len);
     buf_fini(&frame);
 }
 
@@ -324,15 +321,13 @@ static void send_rest(struct rank0 *r, bool rest)
     Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
     struct buf frame;
     struct why why;
-    uint32_t body;
     message.rest = rest;
     env.body_case = CORDEE__ENVELOPE__BODY_REST;
     env.rest = &message;
     buf_init(&frame);
-    if (frame_put(&frame, &env, &why) == ERR_OK) {
-        int head = frame_head((uint8_t *)frame.data, frame.len, FRAME_MAX_BYTES, &body);
+    if (frame_put_body(&frame, &env, &why) == ERR_OK) {
         for (int i = 1; i <= r->assembly.n_stages; i++)
-            if (control_send(r->o->hub, i, frame.data + head, body, &why) != ERR_OK)
+            if (control_send(r->o->hub, i, frame.data, frame.len, &why) != ERR_OK)
                 log_debug("to rank %d: %s", i, why.text);
     }
     buf_fini(&frame);

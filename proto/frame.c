@@ -45,20 +45,31 @@ static void sink_append(ProtobufCBuffer *base, size_t len, const uint8_t *data)
     buf_put(((struct sink *)base)->out, data, len);
 }
 
-err frame_put(struct buf *out, const Cordee__Envelope *env, struct why *why)
+static err put(struct buf *out, const Cordee__Envelope *env, bool with_length, struct why *why)
 {
     size_t bytes = cordee__envelope__get_packed_size(env), left = bytes;
     if (bytes > FRAME_MAX_BYTES)
         return why_set(why, ERR_LIMIT, "a frame of %zu bytes, at most %u", bytes, FRAME_MAX_BYTES);
-    do {
+    while (with_length) {
         buf_putc(out, (char)((left & 0x7f) | (left > 0x7f ? 0x80 : 0)));
         left >>= 7;
-    } while (left);
+        with_length = left != 0;
+    }
     struct sink sink = {.base = {.append = sink_append}, .out = out};
     cordee__envelope__pack_to_buffer(env, &sink.base);
     if (out->failed)
         return why_set(why, ERR_NOMEM, "a frame of %zu bytes", bytes);
     return ERR_OK;
+}
+
+err frame_put(struct buf *out, const Cordee__Envelope *env, struct why *why)
+{
+    return put(out, env, true, why);
+}
+
+err frame_put_body(struct buf *out, const Cordee__Envelope *env, struct why *why)
+{
+    return put(out, env, false, why);
 }
 
 struct counter {

@@ -21,6 +21,8 @@ int frame_head(const uint8_t *p, size_t len, uint32_t cap, uint32_t *body);
 
 /* Appends one envelope as a frame. ERR_LIMIT: longer than FRAME_MAX_BYTES. */
 MUST_CHECK err frame_put(struct buf *out, const Cordee__Envelope *env, struct why *why);
+/* The envelope alone, for senders that write the length themselves (control_send). */
+MUST_CHECK err frame_put_body(struct buf *out, const Cordee__Envelope *env, struct why *why);
 
 /* Unpacks a frame's body with a counting allocator bounded by a multiple of len.
  * Free with frame_free(). ERR_FORMAT: not an Envelope; ERR_LIMIT: longer than

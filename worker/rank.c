@@ -49,12 +49,9 @@ static err send_envelope(struct rank *r, Cordee__Envelope *env, struct why *why)
 {
     struct buf frame;
     buf_init(&frame);
-    err e = frame_put(&frame, env, why);
-    if (!e) {
-        uint32_t body;
-        int head = frame_head((uint8_t *)frame.data, frame.len, FRAME_MAX_BYTES, &body);
-        e = control_send(r->hub, -1, frame.data + head, body, why);
-    }
+    err e = frame_put_body(&frame, env, why);
+    if (!e)
+        e = control_send(r->hub, -1, frame.data, frame.len, why);
     buf_fini(&frame);
     return e;
 }
