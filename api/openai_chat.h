@@ -1,7 +1,7 @@
 /* openai_chat.h - the shapes of POST /v1/chat/completions and /apply-template.
  *
  * A chat is a completion whose prompt is still a list of messages: everything about
- * drawing and answering is in `completion`, whose prompts coordinator/chat.c fills in
+ * drawing and answering is in `completion`, whose prompts the layer above fills in
  * from the model's template. Pure, like openai.h.
  */
 #ifndef CORDEE_API_OPENAI_CHAT_H

@@ -9,10 +9,10 @@
 #define CORDEE_CLI_BATCH_RUN_H
 
 #include "cli/session.h"
-#include "coordinator/batch.h"
-#include "coordinator/manifest.h"
-#include "coordinator/run_report.h"
-#include "coordinator/runlog.h"
+#include "coordinator/batch/batch.h"
+#include "coordinator/batch/manifest.h"
+#include "coordinator/batch/run_report.h"
+#include "coordinator/batch/runlog.h"
 
 struct batch_run {
     const char *command;   /* "batch" */

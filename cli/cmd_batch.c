@@ -11,7 +11,7 @@
 #include "cli/batch_run.h"
 #include "cli/cmd.h"
 #include "cli/options.h"
-#include "coordinator/batch_line.h"
+#include "coordinator/batch/batch_line.h"
 #include "model/source.h"
 
 enum { KEY_ERRORS = 256, KEY_ORDERED, KEY_WINDOW };

@@ -16,7 +16,7 @@
 #include "cli/sampling.h"
 #include "cli/session.h"
 #include "cli/typed.h"
-#include "coordinator/chat.h"
+#include "coordinator/front/chat.h"
 #include "model/source.h"
 
 enum { KEY_SYSTEM = SAMPLING_OWN };

@@ -18,8 +18,8 @@
 #include "cli/cmd.h"
 #include "cli/options.h"
 #include "cli/site.h"
-#include "coordinator/rank0.h"
-#include "coordinator/service.h"
+#include "coordinator/engine/rank0.h"
+#include "coordinator/front/service.h"
 #include "transport/farewell.h"
 #include "worker/rank.h"
 

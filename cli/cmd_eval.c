@@ -16,9 +16,9 @@
 #include "cli/batch_run.h"
 #include "cli/cmd.h"
 #include "cli/options.h"
-#include "coordinator/eval_item.h"
-#include "coordinator/eval_score.h"
-#include "coordinator/eval_text.h"
+#include "coordinator/batch/eval_item.h"
+#include "coordinator/batch/eval_score.h"
+#include "coordinator/batch/eval_text.h"
 #include "model/source.h"
 
 enum { KEY_PERPLEXITY = 256, KEY_WINDOW, KEY_STRIDE, KEY_NO_SPECIAL, KEY_AT_ONCE };

@@ -5,7 +5,7 @@
 #include "cli/cmd.h"
 #include "cli/cmd_eval.h"
 #include "cli/options.h"
-#include "coordinator/eval_score.h"
+#include "coordinator/batch/eval_score.h"
 
 struct compare {
     const char *path[2];

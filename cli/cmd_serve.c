@@ -8,8 +8,8 @@
 #include "cli/cmd.h"
 #include "cli/options.h"
 #include "cli/session.h"
-#include "coordinator/gateway.h"
-#include "coordinator/service.h"
+#include "coordinator/front/gateway.h"
+#include "coordinator/front/service.h"
 #include "model/source.h"
 
 struct serve {

@@ -7,7 +7,7 @@
 
 #include <event2/event.h>
 
-#include "coordinator/cluster.h"
+#include "coordinator/supervise/cluster.h"
 
 struct drive {
     struct event_base *base;

@@ -8,8 +8,8 @@
 #ifndef CORDEE_CLI_REMOTE_H
 #define CORDEE_CLI_REMOTE_H
 
-#include "coordinator/link.h"
-#include "coordinator/status.h"
+#include "coordinator/supervise/link.h"
+#include "coordinator/front/status.h"
 
 struct event_base;
 struct remote;

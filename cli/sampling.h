@@ -3,7 +3,7 @@
 #ifndef CORDEE_CLI_SAMPLING_H
 #define CORDEE_CLI_SAMPLING_H
 
-#include "coordinator/front.h"
+#include "coordinator/front/front.h"
 
 enum {
     SAMPLING_TEMPERATURE = 256, SAMPLING_TOP_P, SAMPLING_TOP_K, SAMPLING_MIN_P, SAMPLING_SEED, SAMPLING_STOP,

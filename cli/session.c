@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "coordinator/process.h"
-#include "coordinator/rank0.h"
+#include "coordinator/supervise/process.h"
+#include "coordinator/engine/rank0.h"
 #include "model/source.h"
 
 static err open_backend(struct session *s, const struct model_facts *facts, struct why *why)

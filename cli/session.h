@@ -7,7 +7,7 @@
 #include "cli/drive.h"
 #include "cli/remote.h"
 #include "cli/site.h"
-#include "coordinator/front.h"
+#include "coordinator/front/front.h"
 
 struct session {
     const struct config *config;

@@ -6,7 +6,7 @@
 #define CORDEE_CLI_SITE_H
 
 #include "base/err.h"
-#include "coordinator/launch.h"
+#include "coordinator/supervise/launch.h"
 
 struct site {
     struct launch_site launch; /* strings point into this struct */

@@ -13,9 +13,9 @@
 #include "../unit/coordinator/fake_backend.h"
 #include "api/keys.h"
 #include "base/log.h"
-#include "coordinator/front.h"
-#include "coordinator/gateway.h"
-#include "coordinator/service.h"
+#include "coordinator/front/front.h"
+#include "coordinator/front/gateway.h"
+#include "coordinator/front/service.h"
 
 static const char template[] =
     "{% for m in messages %}"

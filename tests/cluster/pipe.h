@@ -6,7 +6,7 @@
 #ifndef CORDEE_TESTS_PIPE_H
 #define CORDEE_TESTS_PIPE_H
 
-#include "coordinator/engine.h"
+#include "coordinator/engine/engine.h"
 #include "worker/worker.h"
 
 enum { PIPE_MAX_STAGES = 8 };

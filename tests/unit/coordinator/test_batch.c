@@ -12,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "coordinator/batch.h"
-#include "coordinator/runlog.h"
+#include "coordinator/batch/batch.h"
+#include "coordinator/batch/runlog.h"
 
 enum { N = 40, WINDOW = 6 };
 

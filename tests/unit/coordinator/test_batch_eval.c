@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "coordinator/energy.h"
-#include "coordinator/eval_score.h"
-#include "coordinator/run_report.h"
+#include "coordinator/batch/energy.h"
+#include "coordinator/batch/eval_score.h"
+#include "coordinator/batch/run_report.h"
 
 static void add(struct eval_score *s, const char *line)
 {

@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "coordinator/lines.h"
-#include "coordinator/manifest.h"
-#include "coordinator/runlog.h"
+#include "coordinator/batch/lines.h"
+#include "coordinator/batch/manifest.h"
+#include "coordinator/batch/runlog.h"
 
 static char dir[] = "/tmp/cordee-runlog-XXXXXX", path[64];
 

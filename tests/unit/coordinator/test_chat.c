@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "coordinator/chat.h"
+#include "coordinator/front/chat.h"
 #include "fake_backend.h"
 
 static struct tokenizer *tok;

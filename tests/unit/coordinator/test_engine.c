@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "coordinator/engine.h"
+#include "coordinator/engine/engine.h"
 
 enum { VOCAB = 100, CONTEXT = 256, EPOCH = 3 };
 

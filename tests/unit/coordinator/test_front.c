@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "coordinator/front.h"
+#include "coordinator/front/front.h"
 #include "fake_backend.h"
 
 /* What a test sees of one choice. */

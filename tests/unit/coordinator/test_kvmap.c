@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "coordinator/kvmap.h"
+#include "coordinator/engine/kvmap.h"
 
 enum { ROWS = 4, SALT = 5 };
 

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "coordinator/launch.h"
+#include "coordinator/supervise/launch.h"
 
 static const struct launch_epoch epoch = {"10.0.0.9:99", "secret", 4};
 

@@ -11,9 +11,9 @@
 
 #include <cmocka.h>
 
-#include "coordinator/front.h"
-#include "coordinator/link.h"
-#include "coordinator/service.h"
+#include "coordinator/front/front.h"
+#include "coordinator/supervise/link.h"
+#include "coordinator/front/service.h"
 #include "fake_backend.h"
 
 struct queue { /* of frames */

@@ -8,7 +8,7 @@
 #include <limits.h>
 #include <string.h>
 
-#include "coordinator/sched.h"
+#include "coordinator/engine/sched.h"
 
 enum { MAX = 64 };
 

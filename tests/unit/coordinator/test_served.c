@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "coordinator/served.h"
+#include "coordinator/front/served.h"
 
 static const struct model_facts facts = {.name = "llama:7b", .n_adapters = 2, .adapters = {"legal", "sql"}};
 

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "coordinator/service.h"
+#include "coordinator/front/service.h"
 #include "fake_backend.h"
 #include "proto/frame.h"
 

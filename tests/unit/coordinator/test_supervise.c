@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "coordinator/supervise.h"
+#include "coordinator/supervise/supervise.h"
 
 struct line {
     uint64_t at_ms;
