@@ -5,7 +5,7 @@
  *   cordee eval compare A B                         two files of results (cmd_eval_compare.c)
  *
  * RESULTS holds nothing that depends on time or on the cluster: two runs can be compared
- * with cmp. RESULTS.summary.json has the scores, RESULTS.report.json what the run did.
+ * with cmp. RESULTS.summary.json has the scores; the rest is batch_run.h's.
  */
 #include "cli/cmd_eval.h"
 
@@ -15,72 +15,64 @@
 
 #include "cli/batch_run.h"
 #include "cli/cmd.h"
-#include "cli/options.h"
 #include "coordinator/batch/eval_item.h"
 #include "coordinator/batch/eval_score.h"
 #include "coordinator/batch/eval_text.h"
-#include "model/source.h"
+#include "coordinator/front/served.h"
 
-enum { KEY_PERPLEXITY = 256, KEY_WINDOW, KEY_STRIDE, KEY_NO_SPECIAL, KEY_AT_ONCE };
+enum { KEY_PERPLEXITY = 256, KEY_WINDOW, KEY_STRIDE, KEY_NO_SPECIAL, KEY_AT_ONCE, KEY_ADAPTER, MOST = 1 << 24 };
 
-struct eval_command {
-    struct config config;
+struct eval_task {
     struct batch_run run;
-    const char *in, *text;
+    const char *text;
+    const char *adapter; /* NULL: the model as it is */
     int window, stride, at_once;
     bool no_special;
-    struct lines *lines;
-    struct chat *chat;
     struct eval_items items;
     struct eval_text windows;
 };
 
-static err number(const char *name, const char *text, int *out, struct why *why)
-{
-    char *tail;
-    long v = strtol(text, &tail, 10);
-    if (tail == text || *tail || v < 1 || v > 1 << 24)
-        return why_set(why, ERR_INVAL, "--%s: \"%.40s\" is not in 1..%d", name, text, 1 << 24);
-    *out = (int)v;
-    return ERR_OK;
-}
-
 static err take(void *ctx, int key, const char *value, struct why *why)
 {
-    struct eval_command *x = ctx;
+    struct eval_task *x = ctx;
     switch (key) {
-    case 'i':
-        x->in = value;
-        return ERR_OK;
-    case 'o':
-        x->run.out = value;
-        return ERR_OK;
     case KEY_PERPLEXITY:
         x->text = value;
+        return ERR_OK;
+    case KEY_ADAPTER:
+        x->adapter = value;
         return ERR_OK;
     case KEY_NO_SPECIAL:
         x->no_special = true;
         return ERR_OK;
     case KEY_WINDOW:
-        return number("window", value, &x->window, why);
+        return batch_run_number("window", value, MOST, &x->window, why);
     case KEY_STRIDE:
-        return number("stride", value, &x->stride, why);
+        return batch_run_number("stride", value, MOST, &x->stride, why);
     case KEY_AT_ONCE:
-        return number("at-once", value, &x->at_once, why);
+        return batch_run_number("at-once", value, MOST, &x->at_once, why);
     default:
         return why_set(why, ERR_INVAL, "unexpected argument \"%s\"", value);
     }
 }
 
+static err check(void *ctx, const struct batch_run *r, struct why *why)
+{
+    const struct eval_task *x = ctx;
+    if (!r->out || !r->in == !x->text)
+        return why_set(why, ERR_INVAL, "-o FILE and either -i ITEMS or --perplexity TEXT are needed");
+    return ERR_OK;
+}
+
 /* ---- scores ---------------------------------------------------------------------------- */
 
-static err items_summary(struct eval_command *x, struct buf *json, struct buf *text, struct why *why)
+static err items_summary(struct eval_task *x, struct buf *json, struct buf *text, struct why *why)
 {
     struct eval_score score = { 0 };
     struct buf line = { 0 };
     bool ok;
     err e = ERR_OK;
-    for (int64_t i = 0; i < lines_count(x->lines); i++) {
+    for (int64_t i = 0; i < lines_count(x->run.lines); i++) {
         TRY(batch_get(x->run.batch, i, &ok, &line, why));
         TRY(eval_score_add(&score, line.data ? line.data : "", line.len, why));
     }
@@ -92,17 +84,18 @@ out:
     return e;
 }
 
-static err summarise(struct eval_command *x, struct why *why)
+static err summarise(void *ctx, struct batch_run *r, struct why *why)
 {
+    struct eval_task *x = ctx;
     struct buf json = { 0 }, text = { 0 };
     char *path = NULL;
     err e;
-    if (asprintf(&path, "%s.summary.json", x->run.out) < 0) {
+    if (asprintf(&path, "%s.summary.json", r->out) < 0) {
         path = NULL;
         FAIL(ERR_NOMEM, "summary");
     }
     if (x->text) {
-        TRY(eval_text_summary(&x->windows, x->run.batch, &json, why));
+        TRY(eval_text_summary(&x->windows, r->batch, &json, why));
         buf_put(&text, json.data, json.len);
     } else {
         TRY(items_summary(x, &json, &text, why));
@@ -119,64 +112,59 @@ out:
 
 /* ---- the run ------------------------------------------------------------------------------ */
 
-static err prepare_items(struct eval_command *x, struct batch_options *o, struct manifest *m, struct why *why)
+static void prepare_items(struct eval_task *x, struct batch_options *o)
 {
-    struct session *s = &x->run.session;
-    err e = chat_open(source_chat_template(s->src), s->tok, &x->chat, why);
-    if (e != ERR_OK)
-        return e;
-    x->items = (struct eval_items){ .front = s->front, .chat = x->chat, .lines = x->lines,
-                                    .add_special = !x->no_special };
-    o->n_items = lines_count(x->lines);
+    struct batch_run *r = &x->run;
+    x->items = (struct eval_items){ .front = r->session.front, .chat = r->chat, .lines = r->lines,
+                                    .add_special = !x->no_special, .adapter = x->adapter };
+    o->n_items = lines_count(r->lines);
     o->work = eval_items_work(&x->items);
-    manifest_put(m, "input_sha256", lines_sha256(x->lines));
-    manifest_put(m, "add_special", x->no_special ? "false" : "true");
-    return ERR_OK;
+    manifest_put(&r->manifest, "add_special", x->no_special ? "false" : "true");
 }
 
-static err prepare_text(struct eval_command *x, struct batch_options *o, struct manifest *m, struct why *why)
+static err prepare_text(struct eval_task *x, struct batch_options *o, struct why *why)
 {
-    err e = eval_text_open(&x->windows, x->text, x->run.session.front, x->window, x->stride, why);
+    struct batch_run *r = &x->run;
+    err e = eval_text_open(&x->windows, x->text, r->session.front, x->window, x->stride, why);
     if (e != ERR_OK)
         return e;
+    x->windows.adapter = x->adapter;
     o->n_items = eval_text_windows(&x->windows);
     o->work = eval_text_work(&x->windows);
-    manifest_put(m, "input_sha256", x->windows.sha256);
-    manifest_put_int(m, "window", x->windows.window);
-    manifest_put_int(m, "stride", x->windows.stride);
+    manifest_put(&r->manifest, "input_sha256", x->windows.sha256);
+    manifest_put_int(&r->manifest, "window", x->windows.window);
+    manifest_put_int(&r->manifest, "stride", x->windows.stride);
     return ERR_OK;
 }
 
-static err run(struct eval_command *x, struct why *why)
+static err prepare(void *ctx, struct batch_run *r, struct batch_options *o, struct why *why)
 {
-    struct batch_options o = { .ordered = true };
-    struct manifest m;
-    err e;
-    manifest_init(&m);
-    if (!x->run.out || !x->in == !x->text)
-        FAIL(ERR_INVAL, "-o FILE and either -i ITEMS or --perplexity TEXT are needed");
-    TRY(config_check(&x->config, why));
-    if (x->in)
-        TRY(lines_open(x->in, "id", &x->lines, why));
-    if (x->in && lines_count(x->lines) == 0)
-        FAIL(ERR_INVAL, "%s: there is no item in it", x->in);
-    TRY(batch_run_open(&x->run, why));
-    manifest_put(&m, "command", x->text ? "eval --perplexity" : "eval");
-    manifest_put(&m, "results", "1"); /* changes when the same input would give other bytes */
-    TRY(x->text ? prepare_text(x, &o, &m, why) : prepare_items(x, &o, &m, why));
-    manifest_put_model(&m, &x->config, &x->run.session.backend->facts, x->run.session.tok);
-    o.window = x->at_once ? x->at_once : (int)x->config.slots;
-    TRY(batch_run_go(&x->run, &o, &m, why));
-    TRY(summarise(x, why));
-    TRY(batch_run_report(&x->run, why));
+    struct eval_task *x = ctx;
+    uint32_t number;
+    err e = ERR_OK;
+    TRY(served_number(&r->session.backend->facts, x->adapter, &number, why));
+    o->ordered = true;
+    o->window = x->at_once ? x->at_once : (int)r->config.slots;
+    manifest_put(&r->manifest, "kind", x->text ? "perplexity" : "items");
+    manifest_put(&r->manifest, "adapter", x->adapter ? x->adapter : "");
+    if (x->text)
+        TRY(prepare_text(x, o, why));
+    else
+        prepare_items(x, o);
 out:
-    manifest_fini(&m);
     return e;
+}
+
+static void fini(void *ctx)
+{
+    struct eval_task *x = ctx;
+    eval_items_fini(&x->items);
+    eval_text_fini(&x->windows);
 }
 
 static int eval_main(int argc, char **argv)
 {
-    static const struct argp_option own[] = {
+    static const struct argp_option options[] = {
         {"input", 'i', "FILE", 0, "JSONL: {\"id\", \"context\"|\"messages\", \"choices\", \"answer\", \"group\"} a line", 1},
         {"perplexity", KEY_PERPLEXITY, "FILE", 0, "score this text instead", 1},
         {"output", 'o', "FILE", 0, "results; also FILE.summary.json, FILE.report.json, FILE.journal", 1},
@@ -184,29 +172,19 @@ static int eval_main(int argc, char **argv)
         {"stride", KEY_STRIDE, "N", 0, "perplexity: tokens that a window scores (default: the window)", 1},
         {"no-special", KEY_NO_SPECIAL, NULL, 0, "no BOS before a context", 1},
         {"at-once", KEY_AT_ONCE, "N", 0, "items at work at once (default: the slots)", 1},
+        {"adapter", KEY_ADAPTER, "NAME", 0, "score the model with this adapter (--lora loads it)", 1},
         {0},
     };
-    struct eval_command *x = calloc(1, sizeof *x);
-    struct options o = {"eval",
-                        "Score questions or a text. Killed or stopped (exit code 75), the same command goes on.",
-                        NULL, own, take, x, false};
-    struct why why = {0};
-    int code = EXIT_FAILED;
-
+    static const struct batch_command command = {
+        .name = "eval",
+        .doc = "Score questions or a text. Killed or stopped (exit code 75), the same command goes on.",
+        .id_key = "id", .options = options, .take = take, .check = check, .prepare = prepare,
+        .summarise = summarise, .fini = fini,
+    };
+    struct eval_task *x = calloc(1, sizeof *x);
     if (!x)
         return EXIT_FAILED;
-    x->run.command = "eval";
-    x->run.config = &x->config;
-    config_init(&x->config);
-    (void)!config_set(&x->config, "log_level", "warn", &why);
-    if (options_parse(&o, argc, argv, &x->config, &code) == 0)
-        code = batch_run_exit(&x->run, run(x, &why), &why);
-    batch_run_close(&x->run);
-    eval_items_fini(&x->items);
-    eval_text_fini(&x->windows);
-    chat_close(x->chat);
-    lines_close(x->lines);
-    config_fini(&x->config);
+    int code = batch_run_main(&x->run, &command, x, argc, argv);
     free(x);
     return code;
 }

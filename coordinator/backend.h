@@ -30,7 +30,8 @@ struct gen_request {
     int max_tokens;      /* generated in all, resumed ones included; 0: score the prompt only */
     bool logprobs;       /* of generated tokens */
     int n_top;           /* alternatives, 0..20 */
-    bool score_prompt;   /* a PROMPT event per prompt token */
+    bool score_prompt;   /* a PROMPT event per prompt token ... */
+    int score_from;      /* ... from this one on, < n_ids; those before cost no output head */
     bool embed;          /* the text's hidden states instead of tokens; max_tokens is 0 */
     int priority;
     const char *key; /* fairness group; NULL: none */

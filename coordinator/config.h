@@ -41,7 +41,7 @@ struct config {
     int64_t start_timeout_s, stall_timeout_s, heartbeat_ms, dead_after_ms, fence_after_ms;
     int64_t restart_limit, request_timeout_s, max_connections, max_body_bytes;
     char log_level[16];
-    bool log_json, debug_commands;
+    bool prefix_cache, log_json, debug_commands;
     double rates_node_hour, rates_kwh, rates_watts; /* 0: not given */
     struct config_node *nodes; /* owned */
     int n_nodes;

@@ -37,6 +37,8 @@ const struct config_key config_keys[] = {
      "decode lanes in flight, two steps each (0: as many as fill the stages)"},
     {"launcher", CONFIG_STRING, AT(launcher), 0, 0, "auto|fork|ssh|slurm|command", "auto", "KIND",
      "how hydra reaches the nodes; command: launcher_exec is called like ssh"},
+    {"prefix_cache", CONFIG_BOOL, AT(prefix_cache), 0, 0, NULL, "true", NULL,
+     "prompts that begin alike are computed once; --prefix-cache=false to measure without"},
     {"launcher_exec", CONFIG_STRING, AT(launcher_exec), 0, 0, NULL, "", "PATH",
      "program that stands in for ssh (HOST COMMAND...)"},
     {"mpiexec", CONFIG_STRING, AT(mpiexec), 0, 0, NULL, "mpiexec.hydra", "PATH", "MPICH's hydra launcher"},

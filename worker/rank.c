@@ -28,6 +28,7 @@
 #define FLIGHT_SLEEP_US 50 /* longest sleep while work is in flight: a long message needs several polls */
 #define REST_MS 100 /* between looks at MPI while rank 0 says that nothing is in flight */
 #define STATS_EVERY_MS 1000
+#define STATS_NEWS_MS 100 /* after a pause, if there were steps since: short runs are told of as well */
 #define SEND_BUFFERS 8
 
 struct rank {
@@ -41,7 +42,7 @@ struct rank {
     struct worker *worker;
     struct stage_range range;
     struct stage_bytes bytes;
-    uint64_t stats_at_ms;
+    uint64_t stats_at_ms, steps_told;
     bool resting;
 };
 
@@ -113,6 +114,7 @@ static err send_stats(struct rank *r, bool ready, struct why *why)
     char set[64];
 
     worker_stats(r->worker, &w);
+    r->steps_told = w.steps;
     kernels_name(&r->kernels, set, sizeof set);
 #define PUT(name, value) s.has_##name = 1, s.name = (value)
     PUT(rank, (uint32_t)transport_rank(r->t));
@@ -273,6 +275,14 @@ static void wait_for_work(struct rank *r, struct backoff *idle, bool busy)
         backoff_wait(idle, busy, FLIGHT_SLEEP_US);
 }
 
+/* Steps that rank 0 has not been told of. */
+static bool news(const struct rank *r)
+{
+    struct worker_stats w;
+    worker_stats(r->worker, &w);
+    return w.steps != r->steps_told;
+}
+
 static err serve_steps(struct rank *r, struct why *why)
 {
     struct control_event ev;
@@ -285,7 +295,9 @@ static err serve_steps(struct rank *r, struct why *why)
         while (control_poll(r->hub, &ev) != ERR_AGAIN)
             if ((e = on_control(r, &ev, NULL, why)))
                 return e;
-        if (now_ms() - r->stats_at_ms > STATS_EVERY_MS && (e = send_stats(r, false, why)))
+        uint64_t since_ms = now_ms() - r->stats_at_ms;
+        bool tell = since_ms > STATS_EVERY_MS || (since_ms > STATS_NEWS_MS && !busy && news(r));
+        if (tell && (e = send_stats(r, false, why)))
             return e;
         wait_for_work(r, &idle, busy);
     }

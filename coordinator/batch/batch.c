@@ -37,8 +37,9 @@ _Static_assert(sizeof(struct result_head) == 48, "layout in the log");
 struct tick {
     uint64_t elapsed_ms;
     uint32_t restarts, nodes;
+    struct batch_prefix prefix;
 };
-_Static_assert(sizeof(struct tick) == 16, "layout in the log");
+_Static_assert(sizeof(struct tick) == 40, "layout in the log");
 
 enum slot_state { SLOT_FREE, SLOT_LIVE, SLOT_WAITING };
 struct slot {
@@ -61,7 +62,7 @@ struct batch {
     struct slot *slots;  /* [window] */
     int n_live;          /* slots in use */
     int64_t next;        /* no item before it is without result or slot */
-    bool admitting, begun, ticked;
+    bool admitting, begun, over;
     const char *manifest; /* while opening */
     size_t manifest_len;
     bool manifest_seen;
@@ -86,6 +87,13 @@ static void count_result(struct batch *b, const struct result_head *h)
     b->latency_s[b->n_latencies++] = (float)((double)h->latency_us / 1e6);
 }
 
+static void add_prefix(struct batch_prefix *sum, const struct batch_prefix *p)
+{
+    sum->pages += p->pages;
+    sum->again += p->again;
+    sum->evicted += p->evicted;
+}
+
 /* The session that `tick` spoke of is over. */
 static void fold_session(struct batch *b)
 {
@@ -93,6 +101,7 @@ static void fold_session(struct batch *b)
     b->sum.wall_s += s;
     b->sum.node_s += s * b->tick.nodes;
     b->sum.restarts += b->tick.restarts;
+    add_prefix(&b->sum.prefix, &b->tick.prefix);
     b->tick = (struct tick){ 0 };
 }
 
@@ -392,7 +401,8 @@ void batch_again(struct batch *b, int64_t i, err code, const char *reason)
 
 static void tick_now(struct batch *b)
 {
-    b->tick.elapsed_ms = now_ms() - b->began_ms;
+    if (!b->over)
+        b->tick.elapsed_ms = now_ms() - b->began_ms;
 }
 
 err batch_begin(struct batch *b, int nodes, struct why *why)
@@ -405,9 +415,10 @@ err batch_begin(struct batch *b, int nodes, struct why *why)
     return runlog_append(b->log, RECORD_SESSION, "", 0, NULL, 0, NULL, why);
 }
 
-void batch_set_restarts(struct batch *b, uint32_t restarts)
+void batch_set_epochs(struct batch *b, uint32_t restarts, const struct batch_prefix *sum)
 {
     b->tick.restarts = restarts;
+    b->tick.prefix = *sum;
 }
 
 void batch_stop_admitting(struct batch *b)
@@ -421,6 +432,9 @@ void batch_stop_admitting(struct batch *b)
 void batch_drop(struct batch *b)
 {
     b->admitting = false;
+    if (b->begun)
+        tick_now(b);
+    b->over = b->begun;
     for (int k = 0; k < b->o.window; k++) {
         struct slot *s = &b->slots[k];
         if (s->state == SLOT_FREE)
@@ -537,6 +551,7 @@ void batch_sum(struct batch *b, struct batch_totals *out)
         out->wall_s += (double)b->tick.elapsed_ms / 1000;
         out->node_s += (double)b->tick.elapsed_ms / 1000 * b->tick.nodes;
         out->restarts += b->tick.restarts;
+        add_prefix(&out->prefix, &b->tick.prefix);
     }
     if (sorted && b->n_latencies) {
         memcpy(sorted, b->latency_s, (size_t)b->n_latencies * sizeof *sorted);

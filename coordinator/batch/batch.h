@@ -52,6 +52,13 @@ struct batch_options {
     struct batch_work work; /* .ctx borrowed */
 };
 
+/* What an epoch's engine said of the pages that prompts share. */
+struct batch_prefix {
+    uint64_t pages;   /* computed */
+    uint64_t again;   /* of these, computed before in the same epoch */
+    uint64_t evicted; /* given up for others */
+};
+
 /* Of the whole run, sessions before this one included. */
 struct batch_totals {
     int64_t n_items, n_ok, n_failed;
@@ -61,6 +68,7 @@ struct batch_totals {
     uint32_t sessions, restarts; /* restarts: of the cluster */
     double wall_s, node_s;       /* while a cluster was there */
     double latency_p50_s, latency_p99_s; /* NAN: none finished */
+    struct batch_prefix prefix;          /* summed over epochs, as they last told */
 };
 
 /* Opens or continues a run. manifest: JSON text, see manifest.h.
@@ -78,11 +86,11 @@ void batch_again(struct batch *b, int64_t i, err code, const char *reason);
 
 /* Begins admitting. nodes: for the totals. */
 MUST_CHECK err batch_begin(struct batch *b, int nodes, struct why *why);
-/* Restarts of the cluster in this session so far. */
-void batch_set_restarts(struct batch *b, uint32_t restarts);
+/* Restarts of the cluster in this session so far, and what its epochs shared. */
+void batch_set_epochs(struct batch *b, uint32_t restarts, const struct batch_prefix *sum);
 /* No item is begun any more; those that run go on. */
 void batch_stop_admitting(struct batch *b);
-/* Gives up what runs; a later session does it. */
+/* Gives up what runs; a later session does it. The session's clock stops. */
 void batch_drop(struct batch *b);
 int batch_live(const struct batch *b);
 /* Every item has its result. */

@@ -208,7 +208,8 @@ static err send_choice(struct item *it, int k, struct why *why)
         FAIL(ERR_INVAL, "the context has no token before choice %d", k);
     if ((size_t)from >= ids.n)
         FAIL(ERR_INVAL, "choice %d has no token of its own behind the context", k);
-    TRY(eval_request_send(&it->request[k], it->x->front, ids.id, (int)ids.n, from, on_scored, it, why));
+    struct eval_question q = { it->x->front, it->x->adapter, ids.id, (int)ids.n, from };
+    TRY(eval_request_send(&it->request[k], &q, on_scored, it, why));
 out:
     tok_ids_fini(&ids);
     return e;

@@ -19,6 +19,7 @@ struct eval_items {
     struct front *front; /* all borrowed */
     const struct chat *chat;
     struct lines *lines;
+    const char *adapter;     /* NULL: the model as it is */
     bool add_special;        /* BOS as the model wants, before a context */
     struct buf text, result; /* scratch; owned */
 };

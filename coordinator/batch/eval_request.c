@@ -3,7 +3,7 @@
 
 static void take_token(struct eval_request *q, const struct front_event *ev)
 {
-    if (!ev->prompt || q->at++ < q->from)
+    if (!ev->prompt)
         return;
     q->logprob += (double)ev->logprob;
     q->n_scored++;
@@ -33,16 +33,16 @@ static void on_event(void *ctx, const struct front_event *ev)
     }
 }
 
-err eval_request_send(struct eval_request *q, struct front *f, const int32_t *ids, int n_ids, int from,
-                      eval_done_fn *done, void *ctx, struct why *why)
+err eval_request_send(struct eval_request *q, const struct eval_question *x, eval_done_fn *done, void *ctx,
+                      struct why *why)
 {
     struct front_request req = {
-        .ids = ids, .n_ids = n_ids, .n_choices = 1, .max_tokens = 0, .echo = true, .logprobs = true, .n_top = 1,
-        .no_text = true, .key = "eval", .have_seed = true,
+        .ids = x->ids, .n_ids = x->n_ids, .n_choices = 1, .max_tokens = 0, .echo = true, .echo_from = x->from,
+        .logprobs = true, .n_top = 1, .no_text = true, .key = "eval", .have_seed = true, .adapter = x->adapter,
         .sampling = { .top_p = 1, .repetition_penalty = 1 },
     };
-    *q = (struct eval_request){ .front = f, .from = from, .greedy = true, .done = done, .ctx = ctx };
-    err e = front_submit(f, &req, on_event, q, &q->handle, why);
+    *q = (struct eval_request){ .front = x->front, .greedy = true, .done = done, .ctx = ctx };
+    err e = front_submit(x->front, &req, on_event, q, &q->handle, why);
     q->live = e == ERR_OK;
     return e;
 }

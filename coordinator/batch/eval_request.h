@@ -20,15 +20,21 @@ struct eval_request {
     struct front *front; /* private */
     uint64_t handle;
     bool live;
-    int from, at;
     eval_done_fn *done;
     void *ctx;
 };
 
-/* Scores ids[from..n_ids) given what is before each; 1 <= from <= n_ids. ids are copied.
- * As front_submit(): ERR_FULL, ERR_LIMIT, ERR_INVAL. */
-MUST_CHECK err eval_request_send(struct eval_request *q, struct front *f, const int32_t *ids, int n_ids, int from,
-                                 eval_done_fn *done, void *ctx, struct why *why);
+struct eval_question { /* borrowed for the call, but the front */
+    struct front *front;
+    const char *adapter; /* NULL: the model as it is */
+    const int32_t *ids;  /* [n_ids] */
+    int n_ids, from;     /* 1 <= from < n_ids */
+};
+
+/* Scores ids[from..n_ids) given what is before each. Only the rows before these tokens
+ * cost an output head. As front_submit(): ERR_FULL, ERR_LIMIT, ERR_INVAL. */
+MUST_CHECK err eval_request_send(struct eval_request *q, const struct eval_question *x, eval_done_fn *done, void *ctx,
+                                 struct why *why);
 void eval_request_cancel(struct eval_request *q); /* done is not called */
 
 /* The failure is not the request's own: it may be sent again. */

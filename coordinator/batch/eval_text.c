@@ -147,7 +147,8 @@ static err work_begin(void *ctx, struct batch *b, int64_t i, void **job, struct 
     w->i = i;
     ids[0] = start > 0 ? x->ids.id[start - 1] : first >= 0 ? first : x->ids.id[0];
     memcpy(ids + 1, x->ids.id + start, (size_t)n * sizeof *ids);
-    TRY(eval_request_send(&w->request, x->front, ids, (int)n + 1, (int)n + 1 - scored, on_scored, w, why));
+    struct eval_question q = { x->front, x->adapter, ids, (int)n + 1, (int)n + 1 - scored };
+    TRY(eval_request_send(&w->request, &q, on_scored, w, why));
     *job = w;
     w = NULL;
 out:

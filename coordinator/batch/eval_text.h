@@ -12,6 +12,7 @@
 
 struct eval_text {
     struct front *front; /* borrowed */
+    const char *adapter; /* NULL: the model as it is; set after opening; borrowed */
     struct tok_ids ids;  /* of the whole text, without special tokens; owned */
     size_t n_bytes, n_words;
     int window, stride;  /* tokens, 1 <= stride <= window < context */

@@ -19,10 +19,34 @@ static int count_hosts(const struct run_stage *s, int n)
     return hosts > 0 ? hosts : 1;
 }
 
+struct batch_prefix run_report_prefix(const struct run_report *r)
+{
+    return (struct batch_prefix){ r->before.pages + r->now.pages, r->before.again + r->now.again,
+                                  r->before.evicted + r->now.evicted };
+}
+
+/* Counters begin again with every epoch. */
+static void take_prefix(struct run_report *r, const Cordee__Stats *stats)
+{
+    if (!r->asked) { /* what a running engine did for others before does not count */
+        r->before = (struct batch_prefix){ -stats->prefix_pages, -stats->prefix_pages_again,
+                                           -stats->prefix_pages_evicted };
+    } else if (stats->epoch != r->epoch) {
+        r->before = run_report_prefix(r);
+    }
+    r->asked = true;
+    r->epoch = stats->epoch;
+    r->now = (struct batch_prefix){ stats->prefix_pages, stats->prefix_pages_again, stats->prefix_pages_evicted };
+}
+
 void run_report_take_stats(struct run_report *r, const Cordee__Stats *stats)
 {
     if (!stats || stats->n_stage == 0)
         return;
+    take_prefix(r, stats);
+    r->settled = true;
+    for (size_t i = 0; i < stats->n_stage; i++)
+        r->settled = r->settled && stats->stage[i]->steps >= stats->steps;
     struct run_stage *stages = calloc(stats->n_stage, sizeof *stages);
     if (!stages)
         return;
@@ -103,6 +127,9 @@ void run_report_text(const struct run_report *r, struct buf *out)
     line(out, "tokens in", (double)t->prompt_tokens, "", "measured");
     line(out, "  of these from the cache", (double)t->cached_tokens, "", "measured");
     line(out, "tokens out", (double)t->completion_tokens, "", "measured");
+    line(out, "prefix pages computed", (double)t->prefix.pages, "", "measured");
+    line(out, "  again in one epoch", (double)t->prefix.again, "", "measured");
+    line(out, "  given up for others", (double)t->prefix.evicted, "", "measured");
     line(out, "tokens in and out", rate(tokens, t->wall_s), "per s", "measured");
     line(out, "latency, median", t->latency_p50_s, "s", "measured");
     line(out, "latency, 99 %", t->latency_p99_s, "s", "measured");
@@ -158,6 +185,9 @@ void run_report_json(const struct run_report *r, struct buf *out)
     count(out, "prompt_tokens", t->prompt_tokens);
     count(out, "cached_tokens", t->cached_tokens);
     count(out, "completion_tokens", t->completion_tokens);
+    count(out, "prefix_pages", t->prefix.pages);
+    count(out, "prefix_pages_again", t->prefix.again);
+    count(out, "prefix_pages_evicted", t->prefix.evicted);
     count(out, "sessions", t->sessions);
     count(out, "restarts", t->restarts);
     count(out, "nodes", (uint64_t)r->nodes);

@@ -25,11 +25,18 @@ struct run_report {
     int nodes;         /* hosts of the stages, at least 1 */
     struct energy energy; /* of this machine, this session */
     double node_hour, kwh, watts; /* rates; 0: not known */
+    bool settled;                 /* each stage has told of every step, see below */
+    bool asked;                   /* statistics came before: */
+    uint32_t epoch;               /* the epoch they spoke of, */
+    struct batch_prefix before, now; /* what earlier epochs shared, and this one */
 };
 
-/* Replaces stages and nodes. stats NULL: leaves them. */
+/* Replaces stages and nodes. stats NULL: leaves them. Stages tell a little later than
+ * rank 0 counts; figures of work that has ended are whole once r->settled is true. */
 void run_report_take_stats(struct run_report *r, const Cordee__Stats *stats);
 void run_report_fini(struct run_report *r);
+/* Over all epochs since the first statistics. */
+struct batch_prefix run_report_prefix(const struct run_report *r);
 
 void run_report_text(const struct run_report *r, struct buf *out);
 void run_report_json(const struct run_report *r, struct buf *out);

@@ -163,6 +163,10 @@ void engine_stats(const struct engine *en, struct engine_stats *out)
     out->rows = pipeline_rows(en->pipe);
     out->pages = en->o.n_pages;
     out->pages_used = kvmap_used(en->kv);
+    struct kvmap_counts prefix = kvmap_counts(en->kv);
+    out->prefix_pages = prefix.published;
+    out->prefix_again = prefix.again;
+    out->prefix_evicted = prefix.evicted;
 }
 
 /* ---- opening and closing ---------------------------------------------------------------------- */

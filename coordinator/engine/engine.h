@@ -42,6 +42,7 @@ struct engine_stats {
     uint64_t requests, active, queued, prompt_tokens, generated_tokens, cached_tokens;
     uint64_t failed, cancelled, steps, rows;
     uint64_t preempted;
+    uint64_t prefix_pages, prefix_again, prefix_evicted; /* struct kvmap_counts */
     uint32_t pages_used, pages;
 };
 

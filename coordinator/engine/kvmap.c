@@ -24,7 +24,7 @@ struct page {
     uint64_t hash;
     bool published, sent, abandoned;
     int n_top;    /* of its scores; KVMAP_NO_SCORES */
-    int n_scored; /* tokens [0, n_scored) have theirs */
+    int from, n_scored; /* tokens [from, n_scored) have theirs */
     struct token_logprob *top; /* [page_rows][n_top], owned; NULL when n_top <= 0 */
 };
 
@@ -38,6 +38,8 @@ struct kvmap {
     int32_t *argmax;    /* [n_pages][page_rows] */
     uint32_t free_head; /* linked by next */
     uint32_t oldest, newest;
+    uint64_t *gone;     /* [4 * n_buckets] hashes of evicted pages, each at the place it hashes to; 0: none */
+    struct kvmap_counts counts;
 };
 
 /* ---- opening ---------------------------------------------------------------- */
@@ -61,10 +63,12 @@ err kvmap_open(uint32_t n_pages, int page_rows, struct kvmap **out, struct why *
     m->ids = mem_alloc(cells, sizeof *m->ids);
     m->logprob = mem_alloc(cells, sizeof *m->logprob);
     m->argmax = mem_alloc(cells, sizeof *m->argmax);
-    if (!m->pages || !m->buckets || !m->ids || !m->logprob || !m->argmax)
+    m->gone = mem_alloc(4 * (size_t)m->n_buckets, sizeof *m->gone);
+    if (!m->pages || !m->buckets || !m->ids || !m->logprob || !m->argmax || !m->gone)
         FAIL(ERR_NOMEM, "KV map of %u pages", n_pages);
 
     memset(m->buckets, 0xff, m->n_buckets * sizeof *m->buckets);
+    memset(m->gone, 0, 4 * (size_t)m->n_buckets * sizeof *m->gone);
     m->oldest = m->newest = m->free_head = KVMAP_NONE;
     for (uint32_t i = n_pages; i-- > 0;) {
         m->pages[i].next = m->free_head;
@@ -90,6 +94,7 @@ void kvmap_close(struct kvmap *m)
     free(m->ids);
     free(m->logprob);
     free(m->argmax);
+    free(m->gone);
     free(m);
 }
 
@@ -155,6 +160,11 @@ static void unpublish(struct kvmap *m, uint32_t i)
     p->published = false;
 }
 
+static uint64_t *gone_at(struct kvmap *m, uint64_t hash)
+{
+    return &m->gone[(hash >> 16) & (4 * (uint64_t)m->n_buckets - 1)];
+}
+
 /* ---- taking and giving back --------------------------------------------------- */
 
 /* A page leaves the free list as if nobody had ever used it. */
@@ -162,6 +172,8 @@ static uint32_t take_one(struct kvmap *m)
 {
     if (m->free_head == KVMAP_NONE) {
         uint32_t old = m->oldest;
+        *gone_at(m, m->pages[old].hash) = m->pages[old].hash;
+        m->counts.evicted++;
         lru_drop(m, old);
         unpublish(m, old);
         free_push(m, old);
@@ -227,13 +239,21 @@ static uint32_t find(struct kvmap *m, uint64_t hash, uint32_t before, const int3
     return KVMAP_NONE;
 }
 
-int kvmap_match(struct kvmap *m, uint64_t salt, const int32_t *ids, int n_pages, int n_top, uint32_t *pages)
+/* Has the page scores of n_top alternatives from row `from` on? */
+static bool has_scores(const struct kvmap *m, uint32_t i, int n_top, int from)
+{
+    const struct page *p = &m->pages[i];
+    return n_top == KVMAP_NO_SCORES || from >= m->page_rows || (p->n_top >= n_top && p->from <= (from > 0 ? from : 0));
+}
+
+int kvmap_match(struct kvmap *m, uint64_t salt, const int32_t *ids, int n_pages, int n_top, int from,
+                uint32_t *pages)
 {
     uint32_t before = KVMAP_NONE;
     int n = 0;
     for (; n < n_pages; n++, ids += m->page_rows) {
         uint32_t i = find(m, chain_hash(m, before, salt, ids), before, ids);
-        if (i == KVMAP_NONE || m->pages[i].n_top < n_top)
+        if (i == KVMAP_NONE || !has_scores(m, i, n_top, from - n * m->page_rows))
             break;
         if (m->pages[i].refs++ == 0)
             lru_drop(m, i);
@@ -242,7 +262,17 @@ int kvmap_match(struct kvmap *m, uint64_t salt, const int32_t *ids, int n_pages,
     return n;
 }
 
-void kvmap_publish(struct kvmap *m, uint32_t page, uint32_t before, uint64_t salt, const int32_t *ids, int n_top)
+/* Now or before, behind whichever copies of the pages before. */
+static bool was_computed(struct kvmap *m, uint64_t hash)
+{
+    uint32_t i = *bucket_of(m, hash);
+    while (i != KVMAP_NONE && m->pages[i].hash != hash)
+        i = m->pages[i].bucket_next;
+    return i != KVMAP_NONE || *gone_at(m, hash) == hash;
+}
+
+void kvmap_publish(struct kvmap *m, uint32_t page, uint32_t before, uint64_t salt, const int32_t *ids, int n_top,
+                   int from)
 {
     struct page *p = &m->pages[page];
     assert(page < m->n_pages && p->refs == 1 && !p->published);
@@ -253,8 +283,10 @@ void kvmap_publish(struct kvmap *m, uint32_t page, uint32_t before, uint64_t sal
     p->hash = hash;
     p->before = before;
     p->before_generation = before == KVMAP_NONE ? 0 : m->pages[before].generation;
+    m->counts.published++;
+    m->counts.again += was_computed(m, hash);
     if (twin != KVMAP_NONE) {
-        if (m->pages[twin].n_top >= n_top)
+        if (has_scores(m, twin, n_top, from))
             return;
         unpublish(m, twin);
         if (m->pages[twin].refs == 0) {
@@ -263,9 +295,10 @@ void kvmap_publish(struct kvmap *m, uint32_t page, uint32_t before, uint64_t sal
         }
     }
     size_t row = (size_t)m->page_rows;
-    if (n_top > 0 && !(p->top = calloc(row * (size_t)n_top, sizeof *p->top)))
-        n_top = KVMAP_NO_SCORES; /* only a cache: share it without scores */
+    if (from >= m->page_rows || (n_top > 0 && !(p->top = calloc(row * (size_t)n_top, sizeof *p->top))))
+        n_top = KVMAP_NO_SCORES; /* no memory: only a cache, share it without scores */
     p->n_top = n_top;
+    p->from = p->n_scored = from > 0 ? from : 0;
     memcpy(m->ids + page * row, ids, row * sizeof *ids);
     p->bucket_next = *bucket_of(m, hash);
     *bucket_of(m, hash) = page;
@@ -311,7 +344,7 @@ bool kvmap_score_get(const struct kvmap *m, uint32_t page, int row, struct kvmap
 {
     const struct page *p = &m->pages[page];
     size_t cell = (size_t)page * (size_t)m->page_rows + (size_t)row;
-    if (row >= p->n_scored)
+    if (row < p->from || row >= p->n_scored)
         return false;
     *out = (struct kvmap_score){m->logprob[cell], m->argmax[cell], 0, NULL};
     if (p->n_top > 0) {
@@ -320,4 +353,9 @@ bool kvmap_score_get(const struct kvmap *m, uint32_t page, int row, struct kvmap
             out->n_top++;
     }
     return true;
+}
+
+struct kvmap_counts kvmap_counts(const struct kvmap *m)
+{
+    return m->counts;
 }

@@ -17,7 +17,7 @@
  * until the page is sent; if its writer leaves before (cancelled, preempted), the
  * page is abandoned and the sharer starts over.
  *
- * Scores. A published page can carry, for each of its own tokens, the
+ * Scores. A published page can carry, for each of its own tokens (or its last ones), the
  * log-probability given all before, the argmax there and alternatives, so that
  * echo over shared pages is exact without computing anything again. The first
  * token after the shared part is priced by the last shared row, which the sharer
@@ -74,28 +74,38 @@ bool kvmap_take(struct kvmap *m, int n, uint32_t *pages);
  *
  * ids      [n_pages * page_rows]
  * n_top    KVMAP_NO_SCORES, or how many alternatives the scores must have: then
- *          only pages with (coming) scores count
+ *          only pages with (coming) scores of all ids from `from` on count
  * pages    out: [returned] */
-int kvmap_match(struct kvmap *m, uint64_t salt, const int32_t *ids, int n_pages, int n_top, uint32_t *pages);
+int kvmap_match(struct kvmap *m, uint64_t salt, const int32_t *ids, int n_pages, int n_top, int from,
+                uint32_t *pages);
 
 /* Announces what a private page will hold: ids [page_rows], copied, behind the
  * page `before` (KVMAP_NONE: the first). n_top as above: what its scores will
- * have. Does nothing if an equal page with such scores is published already;
- * takes the place of an equal one without. */
-void kvmap_publish(struct kvmap *m, uint32_t page, uint32_t before, uint64_t salt, const int32_t *ids, int n_top);
+ * have, from row `from` on (behind the page: none will). Does nothing if an equal page
+ * with such scores is published already; takes the place of an equal one without. */
+void kvmap_publish(struct kvmap *m, uint32_t page, uint32_t before, uint64_t salt, const int32_t *ids, int n_top,
+                   int from);
 /* All rows of the page have been sent. */
 void kvmap_sent(struct kvmap *m, uint32_t page);
 /* The writer leaves before the page was sent. */
 void kvmap_abandon(struct kvmap *m, uint32_t page);
 enum kvmap_state kvmap_state(const struct kvmap *m, uint32_t page);
 
-/* The score of the page's own token `row`, in row order. Ignored on pages that
- * were not published with scores. */
+/* The score of the page's own token `row`, in row order. Ignored where the page was
+ * not published with scores. */
 void kvmap_score_put(struct kvmap *m, uint32_t page, int row, const struct kvmap_score *s);
 /* False: not there (yet). */
 bool kvmap_score_get(const struct kvmap *m, uint32_t page, int row, struct kvmap_score *out);
 
 /* Drops one ref of each page, the last page first (see eviction order). */
 void kvmap_release(struct kvmap *m, const uint32_t *pages, int n);
+
+/* Since the map was opened. `again` is the waste: pages that were computed although an
+ * equal one had been (it was forgotten since, or has no scores). Forgotten pages are
+ * remembered by hash, four times as many as there are pages. */
+struct kvmap_counts {
+    uint64_t published, again, evicted;
+};
+struct kvmap_counts kvmap_counts(const struct kvmap *m);
 
 #endif

@@ -139,7 +139,7 @@ static struct wire_row make_row(const struct seq *s, int pos, int part)
     } else if (pos + 1 == s->n_known + s->n_pending && pos + 1 < s->max_tokens) {
         row.flags |= WIRE_ROW_SAMPLE;
         row.n_top = s->logprobs ? (uint8_t)s->n_top : 0;
-    } else if (s->score && pos + 1 < s->n_prompt) {
+    } else if (s->score && pos + 1 >= s->score_from && pos + 1 < s->n_prompt) {
         row.flags |= WIRE_ROW_SCORE;
         row.target = s->tokens[pos + 1];
         row.n_top = (uint8_t)s->n_top;

@@ -130,12 +130,13 @@ static void share_prefix(struct engine *en, struct seq *s)
     s->n_shared = 0;
     if (!en->o.no_sharing && !s->embed) /* an encoder's rows see what follows them */
         s->n_shared = kvmap_match(en->kv, salt_of(en, s), s->tokens, s->n_prompt / ENGINE_PAGE_ROWS,
-                                  s->score ? s->n_top : KVMAP_NO_SCORES, s->pages);
+                                  s->score ? s->n_top : KVMAP_NO_SCORES, s->score_from, s->pages);
     s->n_pages = s->n_shared;
     int end = s->n_shared * ENGINE_PAGE_ROWS;
-    /* With scores, the last shared row prices the first own token. Without, only a
+    /* The last shared row prices the first own token, if that is asked for; and a
      * prompt that is shared to its end runs its last row again, to sample. */
-    s->next = end == 0 ? 0 : s->score || end == s->n_prompt ? end - 1 : end;
+    bool prices = s->score && s->score_from <= end;
+    s->next = end == 0 ? 0 : prices || end == s->n_prompt ? end - 1 : end;
     s->n_cached = s->next;
 }
 
@@ -145,7 +146,8 @@ static void announce(struct engine *en, struct seq *s)
     s->n_announced = en->o.no_sharing || s->embed ? s->n_shared : s->n_prompt / ENGINE_PAGE_ROWS;
     for (int i = s->n_shared; i < s->n_announced; i++)
         kvmap_publish(en->kv, s->pages[i], i ? s->pages[i - 1] : KVMAP_NONE, salt_of(en, s),
-                      s->tokens + i * ENGINE_PAGE_ROWS, s->score ? s->n_top : KVMAP_NO_SCORES);
+                      s->tokens + i * ENGINE_PAGE_ROWS, s->score ? s->n_top : KVMAP_NO_SCORES,
+                      s->score_from - i * ENGINE_PAGE_ROWS);
     if (s->score && s->n_announced > 0 && s->n_shared == 0)
         kvmap_score_put(en->kv, s->pages[0], 0, &(struct kvmap_score){NAN, -1, 0, NULL});
 }

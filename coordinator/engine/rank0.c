@@ -143,6 +143,10 @@ void rank0_query_stats(void *rank0, stats_done_fn *done, void *done_ctx)
     PUT(cancelled, e.cancelled);
     PUT(pages_used, e.pages_used);
     PUT(pages, e.pages);
+    PUT(steps, e.steps);
+    PUT(prefix_pages, e.prefix_pages);
+    PUT(prefix_pages_again, e.prefix_again);
+    PUT(prefix_pages_evicted, e.prefix_evicted);
 #undef PUT
     for (int i = 0; stages && list && i < n; i++) {
         fill_stage(r, i, &stages[i]);
@@ -225,6 +229,7 @@ static err open_engine(struct rank0 *r, struct why *why)
         .n_pages = lim->n_pages,
         .max_queue = (int)c->queue,
         .in_flight = (int)c->in_flight,
+        .no_sharing = !c->prefix_cache,
         .n_vocab = hp->n_vocab,
         .n_embd = hp->n_embd,
         .long_prompt = hp->rope_scaling == ROPE_SCALING_LONGROPE ? hp->rope_ctx_orig : 0,

@@ -47,6 +47,8 @@ err request_check(const struct gen_request *req, int n_vocab, int context, struc
         FAIL(ERR_INVAL, "the prompt is empty");
     if (req->max_tokens < 0 || req->n_resume < 0 || req->n_resume > req->max_tokens)
         FAIL(ERR_INVAL, "max_tokens %d with %d tokens generated before", req->max_tokens, req->n_resume);
+    if (req->score_from < 0 || req->score_from >= req->n_ids)
+        FAIL(ERR_INVAL, "scores from prompt token %d on, the prompt has %d", req->score_from, req->n_ids);
     if (req->n_top < 0 || req->n_top > SAMPLE_MAX_TOP)
         FAIL(ERR_INVAL, "%d alternatives, at most %d", req->n_top, SAMPLE_MAX_TOP);
     int least = req->max_tokens > 0 ? 1 : 0;

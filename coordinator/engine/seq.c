@@ -38,6 +38,7 @@ err seq_open(const struct gen_request *req, int max_context, int page_rows, stru
     s->n_rows = req->embed ? s->n_prompt : req->max_tokens > 0 ? s->max_tokens - 1 : req->score_prompt ? s->n_prompt : 0;
     s->sampling = req->sampling;
     s->score = req->score_prompt;
+    s->score_from = s->next_score = req->score_from;
     s->logprobs = req->logprobs;
     s->n_top = req->n_top;
     s->priority = req->priority;

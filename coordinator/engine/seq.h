@@ -51,6 +51,7 @@ struct seq {
     bool embed;     /* no token follows: the text's hidden states are asked for, all rows at once */
     int pooling;    /* enum pooling, with embed */
     bool score, logprobs, is_long; /* is_long: all rows are WIRE_ROW_LONG */
+    int score_from; /* prompt positions before it are not scored */
     int n_top, priority;
     uint32_t adapter; /* as in wire_seq */
     struct fair_key *key; /* never NULL in the engine */

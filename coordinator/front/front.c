@@ -45,6 +45,7 @@ struct call {
     uint64_t seed;
     int min_tokens;
     bool echo, no_text, dead;
+    int echo_from;
     int n_choices, n_open, busy;
     struct choice choice[]; /* [n_choices] */
 };
@@ -275,7 +276,7 @@ static void choice_echo(struct choice *ch)
     if (ch->echoed || !c->echo || c->gen.score_prompt)
         return;
     ch->echoed = true;
-    for (size_t i = 0; i < c->prompt.n && !c->dead && !ch->done; i++)
+    for (size_t i = (size_t)c->echo_from; i < c->prompt.n && !c->dead && !ch->done; i++)
         choice_token(ch, NULL, true, c->prompt.id[i]);
 }
 
@@ -352,6 +353,8 @@ static err call_fill(const struct front *f, const struct front_request *req, str
                                       : "the model generates text; it gives no embeddings");
     TRY(front_sampling_check(req, f->backend->facts.n_vocab, why));
     TRY(front_prompt_make(req, f->tok, f->backend->facts.n_vocab, &c->prompt, why));
+    if (req->echo_from < 0 || (size_t)req->echo_from >= c->prompt.n)
+        FAIL(ERR_INVAL, "echo from prompt token %d on, the prompt has %zu", req->echo_from, c->prompt.n);
     TRY(ends_make(f, req, c, why));
     TRY(seed_make(req, &c->seed, why));
     if (req->n_stop > 0 && !req->no_text)
@@ -359,7 +362,8 @@ static err call_fill(const struct front *f, const struct front_request *req, str
     c->gen = (struct gen_request){
         .ids = c->prompt.id, .n_ids = (int)c->prompt.n, .resume = req->resume, .n_resume = req->n_resume,
         .sampling = req->sampling, .logprobs = req->logprobs, .n_top = req->logprobs ? req->n_top : 0,
-        .score_prompt = req->echo && req->logprobs, .embed = req->embed, .priority = req->priority, .key = req->key,
+        .score_prompt = req->echo && req->logprobs, .score_from = req->echo && req->logprobs ? req->echo_from : 0,
+        .embed = req->embed, .priority = req->priority, .key = req->key,
         .adapter = req->adapter,
     };
     TRY(front_room(req, c->prompt.n, f->backend->facts.max_context, &c->gen.max_tokens, why));
@@ -369,6 +373,7 @@ static err call_fill(const struct front *f, const struct front_request *req, str
     c->gen.sampling.n_end = c->n_end;
     c->min_tokens = req->min_tokens;
     c->echo = req->echo;
+    c->echo_from = req->echo_from;
     c->no_text = req->no_text; /* from here on streams exist */
     for (int i = 0; i < c->n_choices; i++) {
         struct choice *ch = &c->choice[i];

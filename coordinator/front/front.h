@@ -39,6 +39,7 @@ struct front_request {
     bool logprobs; /* of generated tokens, and of the prompt with echo */
     int n_top;
     bool echo;
+    int echo_from; /* with echo: the first prompt token that is told */
     int priority;
     const char *key;
     const char *adapter;             /* NULL: the model as it is */

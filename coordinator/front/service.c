@@ -301,6 +301,7 @@ static err generate_read(const struct service *s, const Cordee__Generate *g, str
     r->ignore_eos = g->ignore_eos;
     r->logprobs = g->has_logprobs;
     r->echo = g->echo;
+    r->echo_from = (int)g->echo_from;
     r->priority = g->priority;
     r->key = g->key;
     r->no_text = g->no_text;

@@ -84,6 +84,7 @@ err journal_put(struct journal *j, const struct gen_request *req, gen_event_fn *
     e->req.adapter = req->adapter ? copy(req->adapter, (int)strlen(req->adapter) + 1, 1, &ok) : NULL;
     e->tokens = copy(req->resume, req->n_resume, sizeof *req->resume, &ok);
     e->n_tokens = e->cap_tokens = req->n_resume;
+    e->n_prompt_told = e->n_prompt_seen = req->score_from;
     e->req.resume = NULL;
     e->req.n_resume = 0;
     if (!ok) {
@@ -143,7 +144,7 @@ err journal_token(struct journal_entry *e, int32_t token, struct why *why)
 void journal_renew(struct journal *j, struct journal_entry *e)
 {
     e->wire = ++j->serial << SLOT_BITS | e->handle % SLOT_MAX;
-    e->n_prompt_seen = 0;
+    e->n_prompt_seen = e->req.score_from;
 }
 
 bool journal_complete(const struct journal_entry *e, enum finish *finish)

@@ -30,8 +30,8 @@ struct journal_entry {
     void *ctx;
     int32_t *tokens; /* [n_tokens] generated and reported */
     int n_tokens, cap_tokens;
-    int n_prompt_told; /* prompt scores reported */
-    int n_prompt_seen; /* prompt scores that came since the last sending */
+    int n_prompt_told; /* prompt tokens before it need no score any more: reported, or not asked */
+    int n_prompt_seen; /* the same of the last sending alone */
     int n_cached;      /* as the first epoch said */
     int n_lost;        /* epochs lost under it in a row without a word from it */
 };

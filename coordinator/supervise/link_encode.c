@@ -47,6 +47,8 @@ static void generate_fill(Cordee__Generate *g, const struct journal_entry *en)
     g->logprobs = (uint32_t)r->n_top;
     g->has_echo = true;
     g->echo = r->score_prompt && en->n_prompt_told < r->n_ids;
+    g->has_echo_from = r->score_from > 0;
+    g->echo_from = (uint32_t)r->score_from;
     g->has_embed = g->embed = r->embed;
     g->has_priority = g->has_choice = true;
     g->priority = r->priority;
