@@ -5,6 +5,7 @@
 #include "base/f16.h"
 #include "kernels/act.h"
 #include "kernels/pack_traits.h"
+#include "tests/tools/emulated_tiles.h"
 
 /* Random file bytes of a format whose factors are small and finite. */
 static void random_rows(enum fmt f, uint8_t *dst, int rows, int k)
@@ -109,6 +110,13 @@ static double act_at(enum act act, const char *row, int c)
     }
 }
 
+/* A weight as the product sees it: beside bf16 activations it is bf16 too. */
+static double weight_at(enum act act, const struct weights *w, int r, int c)
+{
+    float value = w->rows[(size_t)r * (size_t)w->w.k + (size_t)c];
+    return (double)(act == ACT_BF16 ? bf16_to_f32(f32_to_bf16(value)) : value);
+}
+
 /* y against a sum in double over the same prepared activations, so that what is
  * left is the rounding of f32 additions and factors: at most about one unit in
  * the last place per block of 32 columns, and rarely more than their square root. */
@@ -119,7 +127,7 @@ static void check_rows(const char *what, const struct weights *w, enum act act, 
         for (int r = 0; r < w->w.n; r++) {
             double sum = 0, size = 0;
             for (int c = 0; c < w->w.k; c++) {
-                double p = (double)w->rows[(size_t)r * (size_t)w->w.k + (size_t)c] * act_at(act, a + (size_t)i * lda, c);
+                double p = weight_at(act, w, r, c) * act_at(act, a + (size_t)i * lda, c);
                 sum += p;
                 size += fabs(p);
             }
@@ -155,6 +163,16 @@ static void check_slot(const struct kernels *k, enum fmt f, enum role role, int 
 
 typedef void slot_fn(const struct kernels *k, enum fmt f, enum role role);
 
+/* Calls `check` for each slot of a table whose function `before` has not. */
+static void for_new_slots(const struct kernels *k, const struct kernels *before, slot_fn *check)
+{
+    for (int f = 0; f < FMT_COUNT; f++)
+        for (int role = 0; role < ROLE_COUNT; role++)
+            if (k->mul[f][role].fn != before->mul[f][role].fn &&
+                (role == 0 || k->mul[f][role].fn != k->mul[f][0].fn))
+                check(k, (enum fmt)f, (enum role)role);
+}
+
 /* Calls `check` for each slot of each instruction set and precision, once for
  * each different function: roles and sets often share one. */
 static void for_each_slot(slot_fn *check)
@@ -165,12 +183,10 @@ static void for_each_slot(slot_fn *check)
         struct kernels k, before = {0};
         for (int i = 0; i < n; i++, before = k) {
             kernels_init(&k, masks[i], (enum precision)p);
-            for (int f = 0; f < FMT_COUNT; f++)
-                for (int role = 0; role < ROLE_COUNT; role++)
-                    if (k.mul[f][role].fn != before.mul[f][role].fn &&
-                        (role == 0 || k.mul[f][role].fn != k.mul[f][0].fn))
-                        check(&k, (enum fmt)f, (enum role)role);
+            for_new_slots(&k, &before, check);
         }
+        if (emulate_tiles(&k))
+            for_new_slots(&k, &before, check);
     }
 }
 
