@@ -31,7 +31,7 @@ static err take(void *ctx, int key, const char *value, struct why *why)
 /* Raw little-endian f32 rows to stdout. */
 static err dump_tensor(const struct source *src, const char *name, struct why *why)
 {
-    struct tensor_view t;
+    struct tensor_view t = {0};
     err e;
     float *row = NULL;
 
@@ -51,6 +51,7 @@ static err dump_tensor(const struct source *src, const char *name, struct why *w
         FAIL(ERR_IO, "stdout: %s", strerror(errno));
 out:
     free(row);
+    tensor_view_fini(&t);
     return e;
 }
 

@@ -71,8 +71,7 @@ static const struct file_tensor *find(const struct binder *b, const char *patter
 
 static void claim(struct binder *b, const struct file_tensor *t)
 {
-    for (; t; t = t->scales)
-        b->claimed[t - b->c->t] = true;
+    b->claimed[t - b->c->t] = true;
 }
 
 int64_t bind_vocab(const struct catalog *c, enum name_style style, const struct arch_desc *arch)
@@ -320,6 +319,19 @@ static bool is_other_tower(const char *name)
     return false;
 }
 
+/* Some quantisers write a bias of zeros for modules that have none. */
+static bool is_empty_bias(const struct file_tensor *t)
+{
+    size_t len = strlen(t->name);
+
+    if (len < 5 || strcmp(t->name + len - 5, ".bias") != 0 || t->n_dims != 1 || !is_plain(t->fmt))
+        return false;
+    for (uint64_t i = 0; i < t->bytes; i++)
+        if (t->data[i])
+            return false;
+    return true;
+}
+
 static err check_leftovers(const struct binder *b, struct why *why)
 {
     for (size_t i = 0; i < b->c->n; i++) {
@@ -328,6 +340,7 @@ static err check_leftovers(const struct binder *b, struct why *why)
             b->claimed[i] || is_later_layer(b, name) || (b->style == NAMES_HF && is_other_tower(name));
         for (const char *const *p = b->arch->ignore; !known && p && *p; p++)
             known = strstr(name, *p) != NULL;
+        known = known || is_empty_bias(&b->c->t[i]);
         if (!known)
             return why_set(why, ERR_UNSUPPORTED,
                            "%s: tensor %s means nothing to family %s; running without it would be wrong",

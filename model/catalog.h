@@ -7,6 +7,7 @@
 #ifndef CORDEE_MODEL_CATALOG_H
 #define CORDEE_MODEL_CATALOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,11 +17,20 @@
 
 /* How stored bytes become rows in `fmt`. */
 enum codec {
-    CODEC_PLAIN,  /* they are rows already */
-    CODEC_FP8,    /* e4m3 bytes times f32 scales (per tensor, row or block of rows and columns) */
-    CODEC_MXFP4,  /* nibbles and exponents in two tensors; nibble order differs from GGML's */
-    CODEC_PACKED, /* compressed-tensors: 4-bit integers, eight of a row to an int32, symmetric: exactly Q4_0 */
-    CODEC_GPTQ,   /* 4-bit integers, eight rows of [in][out] to an int32, symmetric: exactly Q4_0 */
+    CODEC_PLAIN, /* they are rows already */
+    CODEC_FP8,   /* e4m3 bytes times float scales (per tensor, row or block of rows and columns) */
+    CODEC_MXFP4, /* nibbles and exponents in two tensors; nibble order differs from GGML's */
+    CODEC_INTS,  /* integers in groups with a scale, perhaps a zero point: struct int_coding */
+};
+
+/* How the integers of a tensor and of its zero points are packed (codec_ints.c). */
+enum int_order { INTS_ROWS, INTS_BYTES, INTS_GPTQ, INTS_AWQ };
+struct int_coding {
+    enum int_order order;
+    bool zero_bytes; /* zero points are a signed byte each, relative to `zero` */
+    uint8_t bits;    /* 2, 3, 4 or 8 */
+    uint8_t zero;    /* the zero point where there is no tensor of them */
+    uint8_t zero_plus; /* to be added to stored ones */
 };
 
 struct file_tensor {
@@ -33,8 +43,10 @@ struct file_tensor {
     const uint8_t *data;   /* view into a mapping */
     uint64_t bytes;        /* stored */
     enum codec codec;
-    const struct file_tensor *scales; /* FP8, MXFP4, GPTQ */
+    const struct file_tensor *scales; /* of a codec; not in the catalog any more */
     int64_t scale_rows, scale_cols;   /* of the block of weights that shares a scale */
+    const struct file_tensor *zeros;  /* CODEC_INTS: or NULL */
+    struct int_coding ints;
 };
 
 struct catalog {

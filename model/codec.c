@@ -1,15 +1,11 @@
 /* codec.c - see codec.h.
  *
  * FP8 (e4m3, "fn": no infinities) times a scale. Four significant bits times a
- * scale of up to four fit bf16's eight; hf_codecs.c chose the tensor's format by
- * that, so the products here are exact in both.
+ * scale of up to four fit bf16's eight; hf_codecs.c chose bf16 only then. In f32 a
+ * product rounds once, as the reference's does.
  *
  * MXFP4: blocks of 32 with one exponent. Hugging Face packs neighbours into a byte
- * (2i low, 2i + 1 high), GGML halves (i low, i + 16 high). Packed int4 differs from
- * Q4_0 in just that, and in the type of its scales.
- *
- * GPTQ: qweight is [in / 8][out] int32, the eight nibbles run along `in`; the value
- * is (q - 8) * scale, which is Q4_0's.
+ * (2i low, 2i + 1 high), GGML halves (i low, i + 16 high).
  */
 #include "model/codec.h"
 
@@ -18,6 +14,7 @@
 #include <string.h>
 
 #include "base/f16.h"
+#include "model/codec_ints.h"
 
 #define BLOCK 32
 
@@ -32,8 +29,7 @@ static float e4m3_to_f32(uint8_t b)
     return b & 0x80 ? -x : x;
 }
 
-/* Scale i of a tensor of plain floats. */
-static float scale_at(const struct file_tensor *s, int64_t i)
+float codec_scale_at(const struct file_tensor *s, int64_t i)
 {
     float x;
 
@@ -50,7 +46,7 @@ static void fp8_row(const struct file_tensor *t, int64_t r, int64_t n, void *dst
     const int64_t first = (r / rows * grid_rows + r % rows / t->scale_rows) * grid_cols;
 
     for (int64_t g = 0; g < grid_cols; g++) {
-        const float scale = scale_at(t->scales, first + g);
+        const float scale = codec_scale_at(t->scales, first + g);
         const int64_t end = (g + 1) * t->scale_cols < n ? (g + 1) * t->scale_cols : n;
         for (int64_t c = g * t->scale_cols; c < end; c++) {
             const float x = e4m3_to_f32(src[c]) * scale;
@@ -81,42 +77,6 @@ static void mxfp4_row(const struct file_tensor *t, int64_t r, int64_t n, void *d
     }
 }
 
-static void gptq_row(const struct file_tensor *t, int64_t r, int64_t n, void *dst)
-{
-    const int64_t n_out = t->dims[t->n_dims - 2];
-    uint8_t *out = dst;
-
-    for (int64_t b = 0; b < n / BLOCK; b++, out += 2 + BLOCK / 2) {
-        uint8_t q[BLOCK];
-        memcpy(out, t->scales->data + (size_t)(b * BLOCK / t->scale_cols * n_out + r) * 2, 2);
-        for (int64_t i = 0; i < BLOCK / 8; i++) {
-            uint32_t word;
-            memcpy(&word, t->data + (size_t)((b * (BLOCK / 8) + i) * n_out + r) * 4, 4);
-            for (int k = 0; k < 8; k++)
-                q[i * 8 + k] = (uint8_t)(word >> 4 * k & 15);
-        }
-        for (int i = 0; i < BLOCK / 2; i++)
-            out[2 + i] = (uint8_t)(q[i] | q[i + BLOCK / 2] << 4);
-    }
-}
-
-static void packed_row(const struct file_tensor *t, int64_t r, int64_t n, void *dst)
-{
-    const uint8_t *src = t->data + (size_t)r * (size_t)(n / 2);
-    const int64_t groups = n / t->scale_cols;
-    uint8_t *out = dst;
-
-    for (int64_t b = 0; b < n / BLOCK; b++, src += BLOCK / 2, out += 2 + BLOCK / 2) {
-        const uint16_t scale = f32_to_f16(scale_at(t->scales, r * groups + b * BLOCK / t->scale_cols));
-        memcpy(out, &scale, sizeof scale);
-        for (int i = 0; i < BLOCK / 2; i++) {
-            const int low = src[i / 2] >> 4 * (i % 2) & 15;
-            const int high = src[(i + BLOCK / 2) / 2] >> 4 * (i % 2) & 15;
-            out[2 + i] = (uint8_t)(low | high << 4);
-        }
-    }
-}
-
 void codec_row(const struct file_tensor *t, int64_t r, int64_t n, void *dst)
 {
     size_t row;
@@ -132,11 +92,8 @@ void codec_row(const struct file_tensor *t, int64_t r, int64_t n, void *dst)
     case CODEC_MXFP4:
         mxfp4_row(t, r, n, dst);
         return;
-    case CODEC_PACKED:
-        packed_row(t, r, n, dst);
-        return;
-    case CODEC_GPTQ:
-        gptq_row(t, r, n, dst);
+    case CODEC_INTS:
+        codec_ints_row(t, r, n, dst);
         return;
     }
 }

@@ -11,4 +11,7 @@ void codec_row(const struct file_tensor *t, int64_t r, int64_t n, void *dst);
 /* The same as f32. */
 void codec_row_f32(const struct file_tensor *t, int64_t r, int64_t n, float *dst);
 
+/* Element i of a tensor of plain floats (f32, f16, bf16). */
+float codec_scale_at(const struct file_tensor *scales, int64_t i);
+
 #endif

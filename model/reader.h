@@ -36,6 +36,8 @@ struct reader {
     size_t n_end;
     const char *path;
     uint64_t file_bytes;
+    err not_usable; /* the tensors can be looked at, but not computed with: why_not */
+    struct why why_not;
 };
 
 /* path: a file that starts with "GGUF", perhaps the first of a split model. */

@@ -172,12 +172,27 @@ static err open_tensors(struct hf_dir *d, struct reader *r, struct why *why)
         if (index)
             TRY(open_indexed(d, index, index_path, r, why));
     }
-    if (r->tensors.n && d->config)
-        TRY(hf_codecs_resolve(&r->tensors, &r->facts, &d->arena, why));
     e = ERR_OK;
 out:
     json_decref(index);
     return e;
+}
+
+/* Multimodal checkpoints say above text_config how they are quantised. A scheme that is
+ * refused leaves a model that can be inspected. */
+static err resolve_tensors(struct hf_dir *d, struct reader *r, struct why *why)
+{
+    struct facts f;
+
+    if (!r->tensors.n || !d->config)
+        return ERR_OK;
+    facts_init_json(&f, json_object_get(d->text, "quantization_config") ? d->text : d->config, d->config_path);
+    err e = hf_codecs_resolve(&r->tensors, &f, &d->arena, &r->why_not);
+    if (e == ERR_NOMEM && why)
+        *why = r->why_not;
+    if (e != ERR_NOMEM)
+        r->not_usable = e;
+    return e == ERR_NOMEM ? e : ERR_OK;
 }
 
 /* ---- config ------------------------------------------------------------------------------- */
@@ -377,6 +392,7 @@ err reader_hf_open(const char *path, struct reader *out, struct why *why)
     TRY(read_config(d, why));
     facts_init_json(&r.facts, d->text, d->config_path);
     TRY(open_tensors(d, &r, why));
+    TRY(resolve_tensors(d, &r, why));
     if (r.tensors.n) {
         TRY(push_factors(d, &r, "short_factor", why));
         TRY(push_factors(d, &r, "long_factor", why));

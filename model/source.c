@@ -14,6 +14,7 @@
 
 #include "base/arena.h"
 #include "model/bind.h"
+#include "model/codec.h"
 #include "model/lora_file.h"
 #include "model/reader.h"
 
@@ -120,6 +121,11 @@ static err make_runnable(struct source *s, struct why *why)
     if (!s->arch)
         FAIL(ERR_UNSUPPORTED, "%s: family %.64s is not supported; supported: %s", r->path, r->family,
              arch_names());
+    if (r->not_usable) {
+        e = r->not_usable;
+        *why = r->why_not;
+        goto out;
+    }
     const struct arch_desc *variant = s->arch->variant ? s->arch->variant(&r->facts) : NULL;
     if (variant)
         s->arch = variant;
@@ -337,6 +343,7 @@ err source_tensor_shape(const struct source *s, enum weight_role role, int layer
     return b->spec ? bound_shape(b, out, why) : ERR_NOTFOUND;
 }
 
+/* As the file holds it: data are rows of fmt only if the tensor has no codec. */
 static void view_of(const struct file_tensor *t, struct tensor_view *out)
 {
     *out = (struct tensor_view){.name = t->name,
@@ -351,12 +358,31 @@ static void view_of(const struct file_tensor *t, struct tensor_view *out)
 
 err source_tensor_named(const struct source *s, const char *name, struct tensor_view *out, struct why *why)
 {
+    err e;
     const struct file_tensor *t = catalog_find(&s->reader.tensors, name);
+    struct tensor_view v;
 
     if (!t)
-        return why_set(why, ERR_NOTFOUND, "%s: no tensor is called %.128s", s->reader.path, name);
-    view_of(t, out);
-    return ERR_OK;
+        FAIL(ERR_NOTFOUND, "%s: no tensor is called %.128s", s->reader.path, name);
+    if (t->fmt == FMT_COUNT || t->row_bytes == 0)
+        FAIL(ERR_UNSUPPORTED, "%s: tensor %.128s has type %s, which has no values here", s->reader.path, name,
+             t->type_name);
+    view_of(t, &v);
+    if (t->codec != CODEC_PLAIN) {
+        const int64_t rows = file_tensor_rows(t), n = t->dims[t->n_dims - 1];
+        uint8_t *made = mem_alloc((size_t)rows, t->row_bytes);
+        if (!made)
+            FAIL(ERR_NOMEM, "%s: %zu bytes for tensor %.128s", s->reader.path, (size_t)rows * t->row_bytes, name);
+        for (int64_t r = 0; r < rows; r++)
+            codec_row(t, r, n, made + (size_t)r * t->row_bytes);
+        v.fmt = t->fmt;
+        v.data = v.owned = made;
+        v.bytes = (uint64_t)rows * t->row_bytes;
+    }
+    *out = v;
+    e = ERR_OK;
+out:
+    return e;
 }
 
 int source_n_tensors(const struct source *s)

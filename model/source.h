@@ -85,10 +85,12 @@ MUST_CHECK err source_tensor(const struct source *s, enum weight_role role, int 
 MUST_CHECK err source_tensor_shape(const struct source *s, enum weight_role role, int layer,
                                    struct tensor_view *out, struct why *why);
 
-/* Any tensor by its name in the file (cordee inspect --dump). */
+/* Any tensor by its name in the file (cordee inspect --dump), decoded to rows of fmt if it
+ * is stored otherwise. ERR_UNSUPPORTED: a type without values. Release with tensor_view_fini(). */
 MUST_CHECK err source_tensor_named(const struct source *s, const char *name, struct tensor_view *out,
                                    struct why *why);
 int source_n_tensors(const struct source *s);
+/* Shape and stored bytes; fmt is FMT_COUNT unless the bytes are its rows. */
 void source_tensor_at(const struct source *s, int i, struct tensor_view *out);
 
 /* Weights of the model: elements of all tensors. */

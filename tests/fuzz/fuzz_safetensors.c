@@ -14,12 +14,18 @@
 
 #define ROW_LIMIT (1 << 16)
 
+#define QUANTISED(text) "{\"quantization_config\":{" text "}}"
 static const char *const configs[] = {
     "{}",
-    "{\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[2,4]}}",
-    "{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4}}",
-    "{\"quantization_config\":{\"quant_method\":\"mxfp4\"}}",
+    QUANTISED("\"quant_method\":\"fp8\",\"weight_block_size\":[2,4]"),
+    QUANTISED("\"quant_method\":\"gptq\",\"bits\":4"),
+    QUANTISED("\"quant_method\":\"gptq\",\"sym\":false,\"checkpoint_format\":\"gptq_v2\""),
+    QUANTISED("\"quant_method\":\"awq\""),
+    QUANTISED("\"quant_method\":\"awq\",\"zero_point\":false,\"version\":\"GEMM\""),
+    QUANTISED("\"quant_method\":\"compressed-tensors\""),
+    QUANTISED("\"quant_method\":\"mxfp4\""),
 };
+#define N_CONFIGS (sizeof configs / sizeof configs[0])
 
 static void decode(const struct file_tensor *t)
 {
@@ -44,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0 || safetensors_open_memory(data + 1, size - 1, "fuzz", &s, &why))
         return 0;
     arena_init(&arena, 0);
-    json_t *config = json_loads(configs[data[0] % 4], 0, NULL);
+    json_t *config = json_loads(configs[data[0] % N_CONFIGS], 0, NULL);
     facts_init_json(&f, config, "config.json");
     const struct catalog *all = safetensors_tensors(s);
     err e = ERR_OK;

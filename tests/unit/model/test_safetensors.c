@@ -213,22 +213,23 @@ static void mxfp4_nibbles_change_places(void **state)
     buf_fini(&b);
 }
 
-/* One output, 32 inputs, one group: element i is (i % 16 - 8) * 0.5. */
+/* 8 outputs that are the same, 32 inputs, one group: element i is (i % 16 - zero) * 0.5. */
 static void gptq(struct buf *b, uint32_t zeros)
 {
     uint16_t scale = f32_to_f16(0.5f);
 
-    start(b, "{\"l.qweight\":{\"dtype\":\"I32\",\"shape\":[4,1],\"data_offsets\":[0,16]},"
-             "\"l.qzeros\":{\"dtype\":\"I32\",\"shape\":[1,1],\"data_offsets\":[16,20]},"
-             "\"l.scales\":{\"dtype\":\"F16\",\"shape\":[1,1],\"data_offsets\":[20,22]}}");
-    for (int word = 0; word < 4; word++) {
+    start(b, "{\"l.qweight\":{\"dtype\":\"I32\",\"shape\":[4,8],\"data_offsets\":[0,128]},"
+             "\"l.qzeros\":{\"dtype\":\"I32\",\"shape\":[1,1],\"data_offsets\":[128,132]},"
+             "\"l.scales\":{\"dtype\":\"F16\",\"shape\":[1,8],\"data_offsets\":[132,148]}}");
+    for (int i = 0; i < 4 * 8; i++) {
         uint32_t x = 0;
         for (int k = 0; k < 8; k++)
-            x |= (uint32_t)((word * 8 + k) % 16) << 4 * k;
+            x |= (uint32_t)((i / 8 * 8 + k) % 16) << 4 * k;
         buf_put(b, &x, sizeof x);
     }
     buf_put(b, &zeros, sizeof zeros);
-    buf_put(b, &scale, sizeof scale);
+    for (int i = 0; i < 8; i++)
+        buf_put(b, &scale, sizeof scale);
 }
 
 static void symmetric_gptq_is_q4_0(void **state)
@@ -253,23 +254,52 @@ static void symmetric_gptq_is_q4_0(void **state)
     resolved_fini(&r);
     buf_fini(&b);
 
-    gptq(&b, 0x77777776);
+    gptq(&b, 0xffffffff); /* less one: nobody agrees on what it was */
     assert_int_equal(resolve(&r, &b, config, &why), ERR_UNSUPPORTED);
-    assert_non_null(strstr(why.text, "asymmetric"));
+    assert_non_null(strstr(why.text, "gptq_v2"));
     resolved_fini(&r);
     buf_fini(&b);
     gptq(&b, 0x77777777);
-    assert_int_equal(resolve(&r, &b, "{\"quantization_config\":{\"quant_method\":\"awq\"}}", &why),
-                     ERR_UNSUPPORTED);
-    assert_non_null(strstr(why.text, "awq"));
+    assert_int_equal(resolve(&r, &b, "{}", &why), ERR_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "does not say how"));
     resolved_fini(&r);
     buf_fini(&b);
+}
+
+/* All 256 pairs of an integer and its zero point, in both formats of checkpoints. */
+static void asymmetric_gptq_is_q5_0(void **state)
+{
+    static const char *const configs[] = {
+        "{\"quantization_config\":{\"quant_method\":\"gptq\",\"sym\":false}}",
+        "{\"quantization_config\":{\"quant_method\":\"gptq\",\"sym\":false,\"checkpoint_format\":\"gptq_v2\"}}",
+    };
+
+    (void)state;
+    for (unsigned stored = 0; stored < 31; stored++) { /* the old format cannot say 15 */
+        const unsigned v2 = stored >= 15, nibble = v2 ? stored - 15 : stored, zero = v2 ? nibble : nibble + 1;
+        struct buf b;
+        struct resolved r;
+        struct why why;
+        uint8_t raw[22];
+        float got[32];
+        gptq(&b, nibble * 0x11111111u);
+        assert_int_equal(resolve(&r, &b, configs[v2], &why), ERR_OK);
+        const struct file_tensor *t = catalog_find(&r.c, "l.weight");
+        assert_int_equal(t->fmt, FMT_Q5_0);
+        codec_row(t, 0, 32, raw);
+        fmt_dequant_row(FMT_Q5_0, got, raw, 32);
+        for (int i = 0; i < 32; i++)
+            assert_true(got[i] == (float)(i % 16 - (int)zero) * 0.5f);
+        resolved_fini(&r);
+        buf_fini(&b);
+    }
 }
 
 /* The same values as compressed-tensors packs them: along the row, two groups. */
 static void packed_int4_is_q4_0(void **state)
 {
     static const uint16_t scales[2] = {0x3f00, 0x4000}; /* bf16 0.5 and 2 */
+    static const int64_t shape[2] = {1, 64};
     struct buf b;
     struct resolved r;
     struct why why;
@@ -287,7 +317,7 @@ static void packed_int4_is_q4_0(void **state)
         buf_put(&b, &x, sizeof x);
     }
     buf_put(&b, scales, sizeof scales);
-    buf_puts(&b, "0123456789abcdef");
+    buf_put(&b, shape, sizeof shape);
     assert_int_equal(
         resolve(&r, &b, "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\"}}", &why), ERR_OK);
     const struct file_tensor *t = catalog_find(&r.c, "l.weight");
@@ -306,7 +336,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_what_was_written), cmocka_unit_test(refuses_hostile_headers),
         cmocka_unit_test(fp8_times_block_scales), cmocka_unit_test(mxfp4_nibbles_change_places),
-        cmocka_unit_test(symmetric_gptq_is_q4_0), cmocka_unit_test(packed_int4_is_q4_0),
+        cmocka_unit_test(symmetric_gptq_is_q4_0), cmocka_unit_test(asymmetric_gptq_is_q5_0),
+        cmocka_unit_test(packed_int4_is_q4_0),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
