@@ -35,6 +35,25 @@ err catalog_sort(struct catalog *c, struct why *why)
     return ERR_OK;
 }
 
+static int by_data(const void *a, const void *b)
+{
+    const uint8_t *x = ((const struct file_tensor *)a)->data, *y = ((const struct file_tensor *)b)->data;
+
+    return x < y ? -1 : x > y;
+}
+
+err catalog_check(struct catalog *c, const char *path, struct why *why)
+{
+    if (c->n)
+        qsort(c->t, c->n, sizeof *c->t, by_data);
+    for (size_t i = 1; i < c->n; i++)
+        if (c->t[i - 1].data + c->t[i - 1].bytes > c->t[i].data)
+            return why_set(why, ERR_FORMAT, "%s: tensors %s and %s overlap", path, c->t[i - 1].name,
+                           c->t[i].name);
+    err e = catalog_sort(c, why);
+    return e ? why_prefix(why, e, "%s", path) : ERR_OK;
+}
+
 struct file_tensor *catalog_find(const struct catalog *c, const char *name)
 {
     struct file_tensor key = {.name = name};

@@ -58,6 +58,9 @@ struct catalog {
 MUST_CHECK err catalog_push(struct catalog *c, const struct file_tensor *t, struct why *why);
 /* Sorts by name. ERR_FORMAT: two tensors have one name. */
 MUST_CHECK err catalog_sort(struct catalog *c, struct why *why);
+/* What every file's table must pass before it is used: no two tensors share bytes; sorts
+ * by name. ERR_FORMAT names the file (path) and the tensors. */
+MUST_CHECK err catalog_check(struct catalog *c, const char *path, struct why *why);
 /* NULL: there is none. After catalog_sort(). O(log n). */
 struct file_tensor *catalog_find(const struct catalog *c, const char *name);
 void catalog_fini(struct catalog *c);

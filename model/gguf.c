@@ -260,25 +260,6 @@ static err read_alignment(const struct gguf *g, uint32_t *alignment, struct why 
     return ERR_OK;
 }
 
-static int by_data(const void *a, const void *b)
-{
-    const uint8_t *x = ((const struct file_tensor *)a)->data, *y = ((const struct file_tensor *)b)->data;
-    return x < y ? -1 : x > y;
-}
-
-static err check_overlap(struct gguf *g, struct why *why)
-{
-    struct catalog *c = &g->tensors;
-
-    if (c->n)
-        qsort(c->t, c->n, sizeof *c->t, by_data);
-    for (size_t i = 1; i < c->n; i++)
-        if (c->t[i - 1].data + c->t[i - 1].bytes > c->t[i].data)
-            return why_set(why, ERR_FORMAT, "%s: tensors %s and %s overlap", g->path, c->t[i - 1].name,
-                           c->t[i].name);
-    return ERR_OK;
-}
-
 static err read_tensors(struct gguf *g, struct cursor *c, uint64_t n, struct why *why)
 {
     err e;
@@ -311,10 +292,7 @@ static err read_tensors(struct gguf *g, struct cursor *c, uint64_t n, struct why
                  t->name, start + offsets[i], start + offsets[i] + t->bytes, g->size);
         t->data = g->data + start + offsets[i];
     }
-    TRY(check_overlap(g, why));
-    e = catalog_sort(&g->tensors, why);
-    if (e)
-        why_prefix(why, e, "%s", g->path);
+    TRY(catalog_check(&g->tensors, g->path, why));
 out:
     free(offsets);
     return e;

@@ -100,25 +100,6 @@ out:
     return e;
 }
 
-static int by_data(const void *a, const void *b)
-{
-    const uint8_t *x = ((const struct file_tensor *)a)->data, *y = ((const struct file_tensor *)b)->data;
-    return x < y ? -1 : x > y;
-}
-
-static err check_overlap(struct safetensors *s, struct why *why)
-{
-    struct catalog *c = &s->tensors;
-
-    if (c->n)
-        qsort(c->t, c->n, sizeof *c->t, by_data);
-    for (size_t i = 1; i < c->n; i++)
-        if (c->t[i - 1].data + c->t[i - 1].bytes > c->t[i].data)
-            return why_set(why, ERR_FORMAT, "%s: tensors %s and %s overlap", s->path, c->t[i - 1].name,
-                           c->t[i].name);
-    return ERR_OK;
-}
-
 static err read_all(struct safetensors *s, struct why *why)
 {
     err e;
@@ -140,8 +121,7 @@ static err read_all(struct safetensors *s, struct why *why)
              at.position);
     json_object_foreach(s->header, name, v) if (strcmp(name, "__metadata__") != 0)
         TRY(read_tensor(s, name, v, why));
-    TRY(check_overlap(s, why));
-    TRY(catalog_sort(&s->tensors, why));
+    TRY(catalog_check(&s->tensors, s->path, why));
     json_decref(s->header); /* names were copied: the tree is many times as large */
     s->header = NULL;
 out:

@@ -22,37 +22,31 @@ static err read_strip(const json_t *o, struct dec_list *l, struct why *why)
 {
     err e;
     int32_t start, stop;
-    const char *s;
     struct dec_step st = {.kind = fused(l) ? DEC_STRIP_TEXT : DEC_STRIP};
     TRY(json_get_id(o, "start", 0, &start, why));
     TRY(json_get_id(o, "stop", 0, &stop, why));
-    TRY(json_get_string(o, "content", &s, &st.text_len, why));
     if (stop != 0)
         FAIL(ERR_UNSUPPORTED, "tokenizer.json: decoder Strip at the end of the text");
-    if (!s || st.text_len == 0)
+    TRY(json_copy_string(o, "content", "", &st.text, &st.text_len, why));
+    if (st.text_len == 0)
         FAIL(ERR_FORMAT, "tokenizer.json: decoder Strip without content");
     st.count = (size_t)start;
-    st.text = json_strndup(s, st.text_len);
-    if (!st.text)
-        FAIL(ERR_NOMEM, "tokenizer.json: decoder");
-    TRY(dec_list_add(l, st, why));
+    e = dec_list_add(l, st, why);
+    st.text = NULL;
 out:
+    free(st.text);
     return e;
 }
 
 static err read_replace(const json_t *o, struct dec_list *l, struct why *why)
 {
     err e;
-    const char *s;
     struct regex *regex = NULL;
     struct dec_step st = {.kind = DEC_REPLACE};
     TRY(json_get_pattern(o, &st.text, &st.text_len, &regex, why));
     if (regex)
         FAIL(ERR_UNSUPPORTED, "tokenizer.json: decoder Replace with a Regex");
-    TRY(json_get_string(o, "content", &s, &st.with_len, why));
-    st.with = json_strndup(s, st.with_len);
-    if (!st.with)
-        FAIL(ERR_NOMEM, "tokenizer.json: decoder");
+    TRY(json_copy_string(o, "content", "", &st.with, &st.with_len, why));
     e = dec_list_add(l, st, why);
     st = (struct dec_step){0};
 out:
@@ -65,45 +59,37 @@ out:
 static err read_metaspace(const json_t *o, struct dec_list *l, struct why *why)
 {
     err e;
-    const char *s, *scheme;
+    const char *scheme;
     size_t scheme_len;
     bool add;
     struct dec_step st = {.kind = DEC_METASPACE};
     TRY(json_get_bool(o, "add_prefix_space", true, &add, why));
     TRY(json_get_string(o, "prepend_scheme", &scheme, &scheme_len, why));
-    TRY(json_get_string(o, "replacement", &s, &st.text_len, why));
-    if (!s)
-        s = META, st.text_len = strlen(META);
+    TRY(json_copy_string(o, "replacement", META, &st.text, &st.text_len, why));
     if (st.text_len == 0)
         FAIL(ERR_FORMAT, "tokenizer.json: Metaspace without replacement");
     st.drop = add && !(scheme && strcmp(scheme, "never") == 0);
-    st.text = json_strndup(s, st.text_len);
-    if (!st.text)
-        FAIL(ERR_NOMEM, "tokenizer.json: decoder");
-    TRY(dec_list_add(l, st, why));
+    e = dec_list_add(l, st, why);
+    st.text = NULL;
 out:
+    free(st.text);
     return e;
 }
 
 static err read_wordpiece(const json_t *o, struct dec_list *l, struct why *why)
 {
     err e;
-    const char *s;
     struct dec_step st = {.kind = DEC_WORDPIECE};
     TRY(json_get_bool(o, "cleanup", true, &st.clean_up, why));
-    TRY(json_get_string(o, "prefix", &s, &st.text_len, why));
-    if (!s)
-        s = "##", st.text_len = 2;
-    st.text = json_strndup(s, st.text_len);
-    if (!st.text)
-        FAIL(ERR_NOMEM, "tokenizer.json: decoder");
+    TRY(json_copy_string(o, "prefix", "##", &st.text, &st.text_len, why));
     TRY(dec_list_add(l, st, why));
 out:
     return e;
 }
 
-static err read_step(const json_t *o, const char *type, struct dec_list *l, struct why *why)
+static err read_step(const json_t *o, const char *type, void *ctx, struct why *why)
 {
+    struct dec_list *l = ctx;
     if (strcmp(type, "Strip") == 0)
         return read_strip(o, l, why);
     if (strcmp(type, "Fuse") == 0)
@@ -135,27 +121,9 @@ static err check_order(const struct dec_list *l, struct why *why)
     return ERR_OK;
 }
 
-err json_decoder(const json_t *o, int nest, struct dec_list *l, struct why *why)
+err json_decoder(const json_t *o, struct dec_list *l, struct why *why)
 {
-    if (!o) {
-        l->blanks = true;
-        return ERR_OK;
-    }
-    const char *type = json_kind(o);
-    if (strcmp(type, "Sequence") == 0) {
-        size_t i;
-        json_t *x;
-        if (nest == JSON_MAX_NEST)
-            return why_set(why, ERR_UNSUPPORTED, "tokenizer.json: decoders nested too deep");
-        json_array_foreach(json_get(o, "decoders"), i, x) {
-            err e = json_decoder(x, nest + 1, l, why);
-            if (e != ERR_OK)
-                return e;
-        }
-    } else {
-        err e = read_step(o, type, l, why);
-        if (e != ERR_OK)
-            return e;
-    }
-    return nest == 0 ? check_order(l, why) : ERR_OK;
+    l->blanks = !o;
+    err e = json_each_step(o, "decoders", read_step, l, why);
+    return e != ERR_OK ? e : check_order(l, why);
 }

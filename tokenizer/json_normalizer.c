@@ -64,24 +64,9 @@ out:
 static err read_replace(const json_t *o, struct norm_step *st, struct why *why)
 {
     err e;
-    const char *s;
     st->kind = NORM_REPLACE;
     TRY(json_get_pattern(o, &st->text, &st->text_len, &st->regex, why));
-    TRY(json_get_string(o, "content", &s, &st->with_len, why));
-    st->with = json_strndup(s, st->with_len);
-    e = st->with ? ERR_OK : why_set(why, ERR_NOMEM, "tokenizer.json: normalizer");
-out:
-    return e;
-}
-
-static err read_prepend(const json_t *o, struct norm_step *st, struct why *why)
-{
-    err e;
-    const char *s;
-    st->kind = NORM_PREPEND;
-    TRY(json_get_string(o, "prepend", &s, &st->text_len, why));
-    st->text = json_strndup(s, st->text_len);
-    e = st->text ? ERR_OK : why_set(why, ERR_NOMEM, "tokenizer.json: normalizer");
+    TRY(json_copy_string(o, "content", "", &st->with, &st->with_len, why));
 out:
     return e;
 }
@@ -96,7 +81,7 @@ out:
     return e;
 }
 
-static err read_step(const json_t *o, const char *type, struct norm_step *st, struct why *why)
+static err read_kind(const json_t *o, const char *type, struct norm_step *st, struct why *why)
 {
     static const struct { const char *type; struct unicode_form form; } forms[] = {
         {"NFC", {true, false}}, {"NFD", {false, false}}, {"NFKC", {true, true}}, {"NFKD", {false, true}},
@@ -113,8 +98,10 @@ static err read_step(const json_t *o, const char *type, struct norm_step *st, st
     }
     if (strcmp(type, "BertNormalizer") == 0)
         return read_bert(o, st, why);
-    if (strcmp(type, "Prepend") == 0)
-        return read_prepend(o, st, why);
+    if (strcmp(type, "Prepend") == 0) {
+        st->kind = NORM_PREPEND;
+        return json_copy_string(o, "prepend", "", &st->text, &st->text_len, why);
+    }
     if (strcmp(type, "Replace") == 0)
         return read_replace(o, st, why);
     if (strcmp(type, "Strip") == 0)
@@ -126,26 +113,17 @@ static err read_step(const json_t *o, const char *type, struct norm_step *st, st
     return why_set(why, ERR_UNSUPPORTED, "tokenizer.json: normalizer \"%.60s\" is not known", type);
 }
 
-err json_normalizer(const json_t *o, int nest, struct norm_list *l, struct why *why)
+static err read_step(const json_t *o, const char *type, void *ctx, struct why *why)
 {
-    if (!o)
-        return ERR_OK;
-    const char *type = json_kind(o);
-    if (strcmp(type, "Sequence") == 0) {
-        size_t i;
-        json_t *x;
-        if (nest == JSON_MAX_NEST)
-            return why_set(why, ERR_UNSUPPORTED, "tokenizer.json: normalizers nested too deep");
-        json_array_foreach(json_get(o, "normalizers"), i, x) {
-            err e = json_normalizer(x, nest + 1, l, why);
-            if (e != ERR_OK)
-                return e;
-        }
-        return ERR_OK;
-    }
+    struct norm_list *l = ctx;
     if (l->n == NORM_MAX_STEPS)
         return why_set(why, ERR_UNSUPPORTED, "tokenizer.json: more than %d normalizers", NORM_MAX_STEPS);
     struct norm_step *st = &l->step[l->n++]; /* counted first: norm_list_fini() frees what a failure left */
     *st = (struct norm_step){0};
-    return read_step(o, type, st, why);
+    return read_kind(o, type, st, why);
+}
+
+err json_normalizer(const json_t *o, struct norm_list *l, struct why *why)
+{
+    return json_each_step(o, "normalizers", read_step, l, why);
 }

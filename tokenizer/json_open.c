@@ -7,13 +7,13 @@ static err open_sections(const json_t *o, const json_t *config, struct tokenizer
     const json_t *model = json_get(o, "model"), *added = json_get(o, "added_tokens");
     if (!json_is_object(model))
         FAIL(ERR_FORMAT, "tokenizer.json: no \"model\"");
-    TRY(json_normalizer(json_get(o, "normalizer"), 0, &t->norm, why));
-    TRY(json_pretokenizer(json_get(o, "pre_tokenizer"), 0, &t->pre, why));
-    TRY(json_decoder(json_get(o, "decoder"), 0, &t->dec, why));
+    TRY(json_normalizer(json_get(o, "normalizer"), &t->norm, why));
+    TRY(json_pretokenizer(json_get(o, "pre_tokenizer"), &t->pre, why));
+    TRY(json_decoder(json_get(o, "decoder"), &t->dec, why));
     TRY(json_vocab(model, added, t, why));
     TRY(json_model(model, t, why));
     TRY(json_added_tokens(added, t, why));
-    TRY(json_postprocessor(json_get(o, "post_processor"), 0, t, why));
+    TRY(json_postprocessor(json_get(o, "post_processor"), t, why));
     TRY(json_config(config, t, why));
     TRY(pipeline_finish(t, why));
 out:

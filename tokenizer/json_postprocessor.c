@@ -89,22 +89,11 @@ static err wrap(struct tokenizer *t, const struct around *a, struct why *why)
     return ERR_OK;
 }
 
-err json_postprocessor(const json_t *o, int nest, struct tokenizer *t, struct why *why)
+static err read_step(const json_t *o, const char *type, void *ctx, struct why *why)
 {
     err e;
+    struct tokenizer *t = ctx;
     struct around a = {0};
-    if (!o)
-        return ERR_OK;
-    const char *type = json_kind(o);
-    if (strcmp(type, "Sequence") == 0) {
-        size_t i;
-        json_t *x;
-        if (nest == JSON_MAX_NEST)
-            FAIL(ERR_UNSUPPORTED, "tokenizer.json: post-processors nested too deep");
-        json_array_foreach(json_get(o, "processors"), i, x)
-            TRY(json_postprocessor(x, nest + 1, t, why));
-        return ERR_OK;
-    }
     if (strcmp(type, "ByteLevel") == 0) /* offsets only */
         return ERR_OK;
     if (strcmp(type, "TemplateProcessing") == 0) {
@@ -118,4 +107,9 @@ err json_postprocessor(const json_t *o, int nest, struct tokenizer *t, struct wh
     TRY(wrap(t, &a, why));
 out:
     return e;
+}
+
+err json_postprocessor(const json_t *o, struct tokenizer *t, struct why *why)
+{
+    return json_each_step(o, "processors", read_step, t, why);
 }

@@ -67,44 +67,38 @@ static err read_metaspace(const json_t *o, struct pre_list *l, struct why *why)
     err e;
     struct pre_step st = {.kind = PRE_METASPACE, .prepend = PREPEND_ALWAYS};
     bool add;
-    const char *s, *scheme;
-    size_t len, scheme_len;
+    const char *scheme;
+    size_t scheme_len;
     TRY(json_get_bool(o, "split", true, &st.split, why));
     TRY(json_get_bool(o, "add_prefix_space", true, &add, why));
     TRY(json_get_string(o, "prepend_scheme", &scheme, &scheme_len, why));
-    TRY(json_get_string(o, "replacement", &s, &len, why));
     if (scheme && strcmp(scheme, "always") != 0 && strcmp(scheme, "first") != 0 && strcmp(scheme, "never") != 0)
         FAIL(ERR_UNSUPPORTED, "tokenizer.json: prepend_scheme \"%.40s\"", scheme);
     if (scheme)
         st.prepend = scheme[0] == 'a' ? PREPEND_ALWAYS : scheme[0] == 'f' ? PREPEND_FIRST : PREPEND_NEVER;
     if (!add)
         st.prepend = PREPEND_NEVER;
-    if (!s)
-        s = META, len = strlen(META);
-    if (len == 0 || len > 4 || utf8_size((unsigned char)s[0]) != len)
+    TRY(json_copy_string(o, "replacement", META, &st.text, &st.text_len, why));
+    if (st.text_len == 0 || st.text_len > 4 || utf8_size((unsigned char)st.text[0]) != st.text_len)
         FAIL(ERR_FORMAT, "tokenizer.json: Metaspace replacement is not one character");
-    st.text = json_strndup(s, len);
-    st.text_len = len;
-    if (!st.text)
-        FAIL(ERR_NOMEM, "tokenizer.json: pre_tokenizer");
-    TRY(pre_list_add(l, st, why));
+    e = pre_list_add(l, st, why);
+    st.text = NULL;
 out:
+    free(st.text);
     return e;
 }
 
 static err read_delimiter(const json_t *o, struct pre_list *l, struct why *why)
 {
     err e;
-    const char *s;
     struct pre_step st = {.kind = PRE_STRING, .behavior = PRE_REMOVED};
-    TRY(json_get_string(o, "delimiter", &s, &st.text_len, why));
-    if (!s || st.text_len == 0)
+    TRY(json_copy_string(o, "delimiter", "", &st.text, &st.text_len, why));
+    if (st.text_len == 0)
         FAIL(ERR_FORMAT, "tokenizer.json: CharDelimiterSplit without delimiter");
-    st.text = json_strndup(s, st.text_len);
-    if (!st.text)
-        FAIL(ERR_NOMEM, "tokenizer.json: pre_tokenizer");
-    TRY(pre_list_add(l, st, why));
+    e = pre_list_add(l, st, why);
+    st.text = NULL;
 out:
+    free(st.text);
     return e;
 }
 
@@ -131,26 +125,12 @@ out:
     return e;
 }
 
-err json_pretokenizer(const json_t *o, int nest, struct pre_list *l, struct why *why)
+static err read_step(const json_t *o, const char *type, void *ctx, struct why *why)
 {
+    struct pre_list *l = ctx;
     /* Rust's \w, spelt out: wider than Oniguruma's by Other_Alphabetic and the joiners. */
     static const char words[] = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]+|"
                                 "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}\\s]+";
-    if (!o)
-        return ERR_OK;
-    const char *type = json_kind(o);
-    if (strcmp(type, "Sequence") == 0) {
-        size_t i;
-        json_t *x;
-        if (nest == JSON_MAX_NEST)
-            return why_set(why, ERR_UNSUPPORTED, "tokenizer.json: pre-tokenizers nested too deep");
-        json_array_foreach(json_get(o, "pretokenizers"), i, x) {
-            err e = json_pretokenizer(x, nest + 1, l, why);
-            if (e != ERR_OK)
-                return e;
-        }
-        return ERR_OK;
-    }
     if (strcmp(type, "Split") == 0)
         return read_split(o, l, why);
     if (strcmp(type, "ByteLevel") == 0)
@@ -165,4 +145,9 @@ err json_pretokenizer(const json_t *o, int nest, struct pre_list *l, struct why 
         strcmp(type, "BertPreTokenizer") == 0)
         return read_class(o, type, l, why);
     return why_set(why, ERR_UNSUPPORTED, "tokenizer.json: pre_tokenizer \"%.60s\" is not known", type);
+}
+
+err json_pretokenizer(const json_t *o, struct pre_list *l, struct why *why)
+{
+    return json_each_step(o, "pretokenizers", read_step, l, why);
 }

@@ -62,6 +62,29 @@ const char *json_kind(const json_t *o)
     return s ? s : "";
 }
 
+static err each_step(const json_t *o, const char *members, int nest, json_step_fn *read, void *ctx,
+                     struct why *why)
+{
+    const char *type = json_kind(o);
+    size_t i;
+    json_t *x;
+    if (strcmp(type, "Sequence") != 0)
+        return read(o, type, ctx, why);
+    if (nest == JSON_MAX_NEST)
+        return why_set(why, ERR_UNSUPPORTED, "tokenizer.json: %s nested too deep", members);
+    json_array_foreach(json_get(o, members), i, x) {
+        err e = each_step(x, members, nest + 1, read, ctx, why);
+        if (e != ERR_OK)
+            return e;
+    }
+    return ERR_OK;
+}
+
+err json_each_step(const json_t *o, const char *members, json_step_fn *read, void *ctx, struct why *why)
+{
+    return o ? each_step(o, members, 0, read, ctx, why) : ERR_OK;
+}
+
 char *json_strndup(const char *s, size_t len)
 {
     char *copy = malloc(len + 1);
@@ -71,6 +94,19 @@ char *json_strndup(const char *s, size_t len)
         copy[len] = '\0';
     }
     return copy;
+}
+
+err json_copy_string(const json_t *o, const char *key, const char *fallback, char **text, size_t *len,
+                     struct why *why)
+{
+    const char *s;
+    err e = json_get_string(o, key, &s, len, why);
+    if (e != ERR_OK)
+        return e;
+    if (!s)
+        s = fallback, *len = strlen(fallback);
+    *text = json_strndup(s, *len);
+    return *text ? ERR_OK : why_set(why, ERR_NOMEM, "tokenizer.json: \"%s\"", key);
 }
 
 err json_get_pattern(const json_t *o, char **text, size_t *len, struct regex **regex, struct why *why)

@@ -26,21 +26,30 @@ MUST_CHECK err json_get_string(const json_t *o, const char *key, const char **s,
 /* ids 0..VOCAB_MAX_IDS; absent: fallback. */
 MUST_CHECK err json_get_id(const json_t *o, const char *key, int32_t fallback, int32_t *out, struct why *why);
 
-/* The "type" of a step, or "" */
+/* The "type" of a step or model, or "". */
 const char *json_kind(const json_t *o);
+/* Calls `read` with a section's step and its type, or with each step of a
+ * Sequence and of those in it, in order. members: what a Sequence calls its list. Stops at
+ * the first failure; ERR_UNSUPPORTED: nested deeper than JSON_MAX_NEST. */
+typedef err json_step_fn(const json_t *step, const char *type, void *ctx, struct why *why);
+MUST_CHECK err json_each_step(const json_t *o, const char *members, json_step_fn *read, void *ctx,
+                              struct why *why);
 
 /* A copy that the caller frees; NULL s gives an empty string. */
 char *json_strndup(const char *s, size_t len);
+/* The same of a string member; absent: of `fallback`. */
+MUST_CHECK err json_copy_string(const json_t *o, const char *key, const char *fallback, char **text, size_t *len,
+                                struct why *why);
 
 /* {"String": ..} or {"Regex": ..} or a bare string: one of *text (owned copy)
  * and *regex is set. */
 MUST_CHECK err json_get_pattern(const json_t *o, char **text, size_t *len, struct regex **regex, struct why *why);
 
 /* Each reads one section of tokenizer.json (NULL: absent) into the pipeline. */
-MUST_CHECK err json_normalizer(const json_t *o, int nest, struct norm_list *l, struct why *why);
-MUST_CHECK err json_pretokenizer(const json_t *o, int nest, struct pre_list *l, struct why *why);
-MUST_CHECK err json_decoder(const json_t *o, int nest, struct dec_list *l, struct why *why);
-MUST_CHECK err json_postprocessor(const json_t *o, int nest, struct tokenizer *t, struct why *why);
+MUST_CHECK err json_normalizer(const json_t *o, struct norm_list *l, struct why *why);
+MUST_CHECK err json_pretokenizer(const json_t *o, struct pre_list *l, struct why *why);
+MUST_CHECK err json_decoder(const json_t *o, struct dec_list *l, struct why *why);
+MUST_CHECK err json_postprocessor(const json_t *o, struct tokenizer *t, struct why *why);
 
 /* The vocabulary with the added tokens in it, then the model over it. */
 MUST_CHECK err json_vocab(const json_t *model, const json_t *added, struct tokenizer *t, struct why *why);
