@@ -403,6 +403,7 @@ void http_stream_end(struct http_exchange *x)
     struct timeval idle = { x->http->o.idle_s, 0 };
     struct bufferevent *bev = exchange_bev(x);
     x->ending = true;
+    x->gone = NULL; /* its maker is done with it, whatever becomes of the rest */
     if (bev) /* the rest must leave in time */
         bufferevent_set_timeouts(bev, NULL, &idle);
     stream_pump(x);

@@ -55,7 +55,7 @@ const char *http_body(struct http_exchange *x, size_t *len);
 const char *http_peer(const struct http_exchange *x); /* address of the client */
 
 typedef void http_gone_fn(void *ctx);
-/* The client left before the answer was complete. x is not valid in or after fn. */
+/* The client left before http_reply() or http_stream_end(). x is not valid in or after fn. */
 void http_on_gone(struct http_exchange *x, http_gone_fn *fn, void *ctx);
 
 /* ---- the answer ----------------------------------------------------------------- */
