@@ -3,6 +3,10 @@
  * Under `serve` the configuration, the job's key, the epoch and serve's address come
  * in the environment; started by mpirun or srun alone, rank 0 draws a key and opens
  * the framed listener itself.
+ *
+ * Under `serve` every rank registers there before it starts MPI, because MPI_Init waits
+ * for all ranks and cannot say who is missing. Rank 0 keeps that connection; a stage
+ * leaves when rank 0's hub has it, so each is watched by exactly one hub at any time.
  */
 #include <event2/event.h>
 #include <signal.h>
@@ -20,11 +24,13 @@
 #include "cli/site.h"
 #include "coordinator/engine/rank0.h"
 #include "coordinator/front/service.h"
+#include "proto/frame.h"
 #include "transport/farewell.h"
 #include "worker/rank.h"
 
 #define HELLO_MS 30000
 #define DRAIN_MS 2000
+#define LEAVE_MS 100
 #define FLUSH_MS 500
 
 /* What rank 0 tells the others before anything else. */
@@ -39,7 +45,8 @@ struct engine_cmd {
     struct source *src;
     struct tokenizer *tok;
     struct transport *t;
-    struct control *hub, *serve;
+    struct control *hub, *serve; /* serve: rank 0; a stage, until it is in the hub */
+    bool told;                   /* ... by rank0_run(), how it ended */
     struct boot boot;
     unsigned isa;
     int threads;
@@ -119,17 +126,22 @@ static struct control_options control_defaults(const struct engine_cmd *x)
     };
 }
 
-/* Rank 0 opens its hub and fills the boot blob. */
-static err prepare_boot(struct engine_cmd *x, struct why *why)
+/* Key and epoch, as serve gave them. */
+static void take_job(struct engine_cmd *x)
 {
     const char *key = getenv("CORDEE_KEY"), *epoch = getenv("CORDEE_EPOCH");
-    unsigned first, last;
-    err e;
-
     x->boot.epoch = epoch ? (uint32_t)strtoul(epoch, NULL, 10) : 1;
     if (key && strlen(key) < sizeof x->boot.key)
         strcpy(x->boot.key, key);
-    else
+}
+
+/* Rank 0 opens its hub and fills the boot blob. */
+static err prepare_boot(struct engine_cmd *x, struct why *why)
+{
+    unsigned first, last;
+    err e;
+
+    if (!x->boot.key[0])
         TRY(draw_key(x->boot.key, sizeof x->boot.key, why));
     struct control_options o = control_defaults(x);
     o.max_members = transport_size(x->t);
@@ -150,6 +162,43 @@ static err join(const struct engine_cmd *x, const char *address, int member, str
     struct control_options o = control_defaults(x);
     o.member = member;
     return control_join(&o, address, out, why);
+}
+
+/* Rank as the launcher's PMI says it; -1 when only MPI will know. */
+static int early_rank(void)
+{
+    const char *s = getenv("PMI_RANK");
+    return s && *s >= '0' && *s <= '9' ? atoi(s) : -1;
+}
+
+static err register_with_serve(struct engine_cmd *x, int rank, struct why *why)
+{
+    const char *address = getenv("CORDEE_SERVE");
+    if (!address || rank < 0 || x->serve)
+        return ERR_OK;
+    return join(x, address, rank, &x->serve, why);
+}
+
+/* Tells serve why this rank ends, when nobody else will. */
+static void tell_serve(struct engine_cmd *x, err code, const struct why *reason)
+{
+    Cordee__Done done = CORDEE__DONE__INIT;
+    Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
+    struct buf frame;
+    struct why why;
+    int rank = x->t ? transport_rank(x->t) : early_rank();
+    done.has_code = 1;
+    done.code = code;
+    done.reason = (char *)(uintptr_t)reason->text;
+    done.has_rank = rank >= 0;
+    done.rank = (uint32_t)rank;
+    env.body_case = CORDEE__ENVELOPE__BODY_DONE;
+    env.done = &done;
+    buf_init(&frame);
+    if (frame_put_body(&frame, &env, &why) != ERR_OK ||
+        control_send(x->serve, -1, frame.data, frame.len, &why) != ERR_OK)
+        log_debug("to serve: %s", why.text);
+    buf_fini(&frame);
 }
 
 /* ---- rank 0 ------------------------------------------------------------------- */
@@ -194,7 +243,6 @@ static void on_end(void *ctx)
 
 static err run_rank0(struct engine_cmd *x, struct why *why)
 {
-    const char *address = getenv("CORDEE_SERVE");
     err e;
     struct rank0_options o = {
         .config = &x->config,
@@ -210,14 +258,13 @@ static err run_rank0(struct engine_cmd *x, struct why *why)
         .on_end = on_end,
         .ctx = x,
     };
-    if (address)
-        TRY(join(x, address, 0, &x->serve, why));
-    else if (!x->config.listen[0])
+    if (!x->serve && !x->config.listen[0])
         FAIL(ERR_INVAL, "without `cordee serve` the engine needs an address: --listen unix:PATH|HOST:PORT");
     if (!x->serve) /* serve sends ids; others send text */
         TRY(source_tokenizer(x->src, &x->tok, why));
     o.tok = x->tok;
     o.serve = x->serve;
+    x->told = true;
     TRY(rank0_run(x->t, &o, why));
 out:
     return e;
@@ -234,6 +281,8 @@ static err run_stage(struct engine_cmd *x, struct why *why)
         .plan_ms = 2 * HELLO_MS,
     };
     TRY(join(x, x->boot.address, transport_rank(x->t), &x->hub, why));
+    control_close(x->serve, LEAVE_MS);
+    x->serve = NULL;
     TRY(rank_run(x->t, x->hub, x->src, &o, why));
 out:
     return e;
@@ -251,26 +300,40 @@ static void name_log(const struct engine_cmd *x)
         log_init(who, level, x->config.log_json);
 }
 
+/* A node whose file differs would compute other numbers. */
+static err check_model(const struct engine_cmd *x, struct why *why)
+{
+    const char *want = getenv("CORDEE_MODEL_HASH");
+    if (!want || !strcmp(want, source_hash(x->src)))
+        return ERR_OK;
+    return why_set(why, ERR_FORMAT, "%s has another %s than the node of `serve` (hash %s, there %s); copy the same file "
+                   "to every node", x->host, x->config.model, source_hash(x->src), want);
+}
+
 static err run(struct engine_cmd *x, struct why *why)
 {
     err e;
     TRY(config_check(&x->config, why));
     TRY(cpu_isa_parse(x->config.isa, &x->isa, why));
     TRY(die_with_parent(why));
+    take_job(x);
+    TRY(register_with_serve(x, early_rank(), why));
     TRY(transport_mpi_open(&x->t, why));
     int rank = transport_rank(x->t), size = transport_size(x->t);
     name_log(x);
     set_signals(rank);
+    TRY(register_with_serve(x, rank, why));
     if (size < 2)
         FAIL(ERR_INVAL, "a world of one process: start at least two (mpirun -n N+1), one more than stages; "
                         "under Slurm use srun --mpi=pmi2");
-    site_node_name(x->host, sizeof x->host);
+    site_node_name(rank, size, x->host, sizeof x->host);
     x->threads = (int)x->config.threads;
     if (!x->threads) {
         x->threads = cpu_cores() / site_stages_here(rank, size);
         x->threads += x->threads < 1;
     }
     TRY(source_open(x->config.model, &x->src, why));
+    TRY(check_model(x, why));
     TRY(rank0_adapters(&x->config, x->src, why));
     if (rank == 0)
         TRY(prepare_boot(x, why));
@@ -299,6 +362,8 @@ int cmd_engine(int argc, char **argv)
         return code;
     if (!e)
         e = run(&x, &why);
+    if (e && x.serve && !x.told)
+        tell_serve(&x, e, &why);
     if (e && (x.serve || (x.hub && transport_rank(x.t) > 0)))
         code = EXIT_FAILED; /* told over the control plane; one voice is enough */
     else if (e)

@@ -179,7 +179,7 @@ struct backend *remote_backend(struct remote *r)
 void remote_health(void *remote, struct health *out)
 {
     const struct remote *r = remote;
-    *out = (struct health){r->up, r->connections, r->up ? "ready" : "connecting"};
+    *out = (struct health){.ready = r->up, .epoch = r->connections, .state = r->up ? "ready" : "connecting"};
 }
 
 void remote_query_stats(void *remote, stats_done_fn *done, void *done_ctx)

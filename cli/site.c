@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-
 static err read_hosts(FILE *f, struct site *s, struct why *why)
 {
     char *line = NULL;
@@ -62,15 +61,34 @@ void site_fini(struct site *s)
     *s = (struct site){0};
 }
 
-void site_node_name(char *out, size_t size)
+/* The name in serve's list of an epoch's hosts. False: there is no list. */
+static bool launched_name(int rank, int stages, char *out, size_t cap)
+{
+    const char *list = getenv("CORDEE_HOSTS");
+    int n = 1, at;
+    if (!list || !*list)
+        return false;
+    for (const char *p = list; (p = strchr(p, ',')); p++)
+        n++;
+    if ((at = launch_host_of(stages, n, rank)) < 0)
+        return false;
+    for (; at > 0; at--)
+        list = strchr(list, ',') + 1;
+    snprintf(out, cap, "%.*s", (int)strcspn(list, ","), list);
+    return true;
+}
+
+void site_node_name(int rank, int size, char *out, size_t cap)
 {
     const char *slurm = getenv("SLURM_TOPOLOGY_ADDR");
     const char *dot = slurm ? strrchr(slurm, '.') : NULL; /* "switch.node" with a topology plugin */
+    if (launched_name(rank, size - 1, out, cap))
+        return;
     if (slurm)
-        snprintf(out, size, "%s", dot ? dot + 1 : slurm);
-    else if (gethostname(out, size) != 0)
-        snprintf(out, size, "localhost");
-    out[size - 1] = 0;
+        snprintf(out, cap, "%s", dot ? dot + 1 : slurm);
+    else if (gethostname(out, cap) != 0)
+        snprintf(out, cap, "localhost");
+    out[cap - 1] = 0;
 }
 
 static int env_int(const char *name, int otherwise)

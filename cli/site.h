@@ -18,10 +18,10 @@ struct site {
 MUST_CHECK err site_init(struct site *s, struct why *why);
 void site_fini(struct site *s);
 
-/* How this rank's node is called in reports: Slurm's name for the step's node, else
- * the host name. (Under hydra the batch host's SLURMD_NODENAME is copied to every
+/* How this rank's node is called in reports: as serve's configuration calls it, else
+ * Slurm's name for the step's node, else the host name. (Under hydra the batch host's SLURMD_NODENAME is copied to every
  * rank, so it is never used.) */
-void site_node_name(char *out, size_t size);
+void site_node_name(int rank, int size, char *out, size_t cap);
 
 /* Stage ranks that share this node, rank 0 not counted; at least 1. */
 int site_stages_here(int rank, int size);

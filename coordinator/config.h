@@ -38,7 +38,7 @@ struct config {
     int64_t context, batch_rows, slots, kv_memory, queue, in_flight;
     char launcher[16], launcher_exec[CONFIG_TEXT], mpiexec[CONFIG_TEXT];
     char network_interface[64], network_address[256], network_ports[32], network_ucx_tls[64];
-    int64_t start_timeout_s, stall_timeout_s, heartbeat_ms, dead_after_ms, fence_after_ms;
+    int64_t start_timeout_s, register_timeout_s, host_retry_s, stall_timeout_s, heartbeat_ms, dead_after_ms, fence_after_ms;
     int64_t restart_limit, request_timeout_s, max_connections, max_body_bytes;
     char log_level[16];
     bool prefix_cache, log_json, debug_commands;

@@ -49,12 +49,16 @@ struct control_options {
 };
 
 enum control_kind { CONTROL_JOINED, CONTROL_FRAME, CONTROL_LOST };
+/* CLOSED: it said good-bye; SILENT: nothing heard for dead_after_ms; BROKEN: the
+ * connection ended or the protocol was broken: the process died, its host answers. */
+enum control_loss { CONTROL_BROKEN, CONTROL_CLOSED, CONTROL_SILENT };
 struct control_event {
     enum control_kind kind;
     int member;    /* hub: which; member: always -1 (the hub) */
     uint8_t *data; /* FRAME: owned by the caller, free(); else NULL */
     size_t len;
-    char reason[160]; /* LOST: why */
+    enum control_loss loss; /* LOST: how */
+    char reason[160];       /* LOST: why */
 };
 
 /* ERR_INVAL  no key, no such interface; ERR_IO  no free port, or the system refused */

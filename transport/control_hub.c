@@ -65,7 +65,7 @@ static void drop_unconfirmed(struct control *c, uint32_t member)
 {
     for (int i = 0; i < c->n_places; i++)
         if (c->peers[i].state == PEER_GREETED && (uint32_t)c->peers[i].member == member)
-            control_lose(c, &c->peers[i], "came again");
+            control_lose(c, &c->peers[i], CONTROL_BROKEN, "came again");
 }
 
 /* NULL: it may come in. */

@@ -35,7 +35,7 @@ bool control_is_full(const struct control *c)
     return c->events.bytes > 2 * c->o.frame_max;
 }
 
-void control_lose(struct control *c, struct peer *p, const char *reason)
+void control_lose(struct control *c, struct peer *p, enum control_loss loss, const char *reason)
 {
     struct event *lost = p->lost;
     if (p->state == PEER_GREETED)
@@ -47,7 +47,7 @@ void control_lose(struct control *c, struct peer *p, const char *reason)
     p->lost = NULL;
     if (c->hub)
         c->numbers[p->member] = NUMBER_GONE;
-    lost->ev = (struct control_event){.kind = CONTROL_LOST, .member = p->member};
+    lost->ev = (struct control_event){.kind = CONTROL_LOST, .member = p->member, .loss = loss};
     snprintf(lost->ev.reason, sizeof lost->ev.reason, "%s", reason);
     peer_close(p);
     event_push(&c->events, lost);
@@ -60,7 +60,7 @@ static void deliver(struct control *c, struct peer *p, const struct control_view
     if (!e || !data) {
         free(e);
         free(data);
-        control_lose(c, p, "no memory for a frame");
+        control_lose(c, p, CONTROL_BROKEN, "no memory for a frame");
         return;
     }
     if (m->len)
@@ -79,10 +79,10 @@ static void on_message(struct control *c, struct peer *p, const struct control_v
         deliver(c, p, m);
         break;
     case CONTROL_MSG_BYE:
-        control_lose(c, p, "closed");
+        control_lose(c, p, CONTROL_CLOSED, "closed");
         break;
     default:
-        control_lose(c, p, "broke the protocol");
+        control_lose(c, p, CONTROL_BROKEN, "broke the protocol");
     }
 }
 
@@ -97,7 +97,7 @@ static void on_bytes(struct control *c, struct peer *p, uint64_t now)
         if (n == 0)
             break;
         if (n < 0) {
-            control_lose(c, p, "broke the protocol: a length or a kind out of range");
+            control_lose(c, p, CONTROL_BROKEN, "broke the protocol: a length or a kind out of range");
             return;
         }
         at += (size_t)n;
@@ -120,7 +120,7 @@ static void on_readable(struct control *c, struct peer *p, uint64_t now)
     if (e == ERR_OK)
         on_bytes(c, p, now);
     else if (e != ERR_AGAIN)
-        control_lose(c, p, why.text);
+        control_lose(c, p, CONTROL_BROKEN, why.text);
 }
 
 static void flush(struct control *c, struct peer *p)
@@ -129,7 +129,7 @@ static void flush(struct control *c, struct peer *p)
     if (p->state == PEER_NONE || !peer_unsent(p))
         return;
     if (peer_flush(p, &why) != ERR_OK)
-        control_lose(c, p, why.text);
+        control_lose(c, p, CONTROL_BROKEN, why.text);
 }
 
 /* Time's part for one peer. before: when the last poll() began; heard nothing
@@ -141,14 +141,14 @@ static void on_time(struct control *c, struct peer *p, bool silent, uint64_t bef
     case PEER_AUTH:
     case PEER_GREETED:
         if (now - p->since_ms >= STRANGER_MS)
-            control_lose(c, p, "said nothing");
+            control_lose(c, p, CONTROL_BROKEN, "said nothing");
         break;
     case PEER_OPEN:
         if (control_is_full(c)) {
             p->heard_ms = now;
         } else if (silent && before > p->heard_ms && before - p->heard_ms >= c->o.dead_after_ms) {
             snprintf(text, sizeof text, "nothing heard for %llu ms", (unsigned long long)(before - p->heard_ms));
-            control_lose(c, p, text);
+            control_lose(c, p, CONTROL_SILENT, text);
             break;
         }
         /* Ticks are half a heartbeat: sent at the tick nearest to when it is due. */
@@ -230,7 +230,7 @@ static bool all_gone(struct control *c, uint64_t now)
     for (int i = 0; i < c->n_places; i++) {
         struct peer *p = &c->peers[i];
         if (p->state == PEER_AUTH || p->state == PEER_GREETED)
-            control_lose(c, p, "closing");
+            control_lose(c, p, CONTROL_BROKEN, "closing");
         if (p->state == PEER_OPEN) {
             peer_put(p, CONTROL_MSG_BYE, NULL, 0, now);
             peer_go(p, PEER_LEAVING);

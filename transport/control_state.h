@@ -57,7 +57,7 @@ void *control_loop(void *arg);
 void control_wake(struct control *c);
 /* Ends a connection. The owner is told of one that was open; a number that was
  * only reserved becomes free again. Under the lock. */
-void control_lose(struct control *c, struct peer *p, const char *reason);
+void control_lose(struct control *c, struct peer *p, enum control_loss loss, const char *reason);
 /* More waits for the owner than it may: nothing is read meanwhile. Under the lock. */
 bool control_is_full(const struct control *c);
 

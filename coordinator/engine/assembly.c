@@ -23,6 +23,7 @@ struct gather {
     struct control *hub;
     const struct assembly_options *o;
     struct assembly *a;
+    struct rank_fault *fault;
 };
 
 static enum kv_type kv_type_of(const char *name)
@@ -102,12 +103,14 @@ static void note_stats(struct member *m, const Cordee__StageStats *s)
         snprintf(m->kernels, sizeof m->kernels, "%s", s->kernels);
 }
 
-static err on_done(const struct assembly *a, int member, const Cordee__Done *d, bool *done, struct why *why)
+static err on_done(const struct assembly *a, int member, const Cordee__Done *d, bool *done,
+                   struct rank_fault *fault, struct why *why)
 {
     err code = d->code < ERR_COUNT ? (err)d->code : ERR_PEER;
     *done = true;
     if (code == ERR_OK)
         return ERR_OK;
+    *fault = (struct rank_fault){.rank = member + 1};
     return why_set(why, code == ERR_NOMEM ? ERR_REFUSED : code, "rank %d on %s: %s", member + 1,
                    a->members[member].host, d->reason ? d->reason : err_text(code));
 }
@@ -128,8 +131,16 @@ static err on_hello(const struct gather *g, struct member *m, int member, const 
     return ERR_OK;
 }
 
+err assembly_on_lost(const struct assembly *a, const struct control_event *ev, struct rank_fault *fault,
+                     struct why *why)
+{
+    const char *host = a->members[ev->member - 1].host;
+    *fault = (struct rank_fault){ev->member, ev->loss == CONTROL_SILENT};
+    return why_set(why, ERR_PEER, "rank %d%s%s was lost: %s", ev->member, *host ? " on " : "", host, ev->reason);
+}
+
 err assembly_on_frame(struct assembly *a, int member, const void *data, size_t len, bool *done,
-                      struct why *why)
+                      struct rank_fault *fault, struct why *why)
 {
     Cordee__Envelope *env;
     err e = frame_get(data, len, &env, why);
@@ -151,7 +162,7 @@ err assembly_on_frame(struct assembly *a, int member, const void *data, size_t l
                member + 1, env->log->text);
         break;
     case CORDEE__ENVELOPE__BODY_DONE:
-        e = on_done(a, member, env->done, done, why);
+        e = on_done(a, member, env->done, done, fault, why);
         break;
     default:
         e = why_set(why, ERR_PEER, "rank %d sent an unexpected message %d", member + 1, (int)env->body_case);
@@ -170,11 +181,13 @@ static err gather_frame(struct gather *g, int member, const void *data, size_t l
         return e;
     if (env->body_case == CORDEE__ENVELOPE__BODY_HELLO) {
         e = on_hello(g, &g->a->members[member], member, env->hello, why);
+        if (e)
+            *g->fault = (struct rank_fault){.rank = member + 1};
         frame_free(env);
         return e;
     }
     frame_free(env);
-    e = assembly_on_frame(g->a, member, data, len, &done, why);
+    e = assembly_on_frame(g->a, member, data, len, &done, g->fault, why);
     return e || !done ? e : why_set(why, ERR_PEER, "rank %d left before the start", member + 1);
 }
 
@@ -195,8 +208,7 @@ static err gather_event(struct gather *g, struct control_event *ev, struct why *
         free(ev->data);
         break;
     case CONTROL_LOST:
-        e = why_set(why, ERR_PEER, "rank %d%s%s was lost: %s", member + 1,
-                    g->a->members[member].host[0] ? " on " : "", g->a->members[member].host, ev->reason);
+        e = assembly_on_lost(g->a, ev, g->fault, why);
         break;
     }
     return e;
@@ -343,10 +355,11 @@ static void log_plan(const struct assembly *a)
     }
 }
 
-err assembly_run(struct control *hub, const struct assembly_options *o, struct assembly *out, struct why *why)
+err assembly_run(struct control *hub, const struct assembly_options *o, struct assembly *out,
+                 struct rank_fault *fault, struct why *why)
 {
     struct assembly a = {.n_stages = o->n_stages, .wire = wire_of(o->config->wire)};
-    struct gather g = {hub, o, &a};
+    struct gather g = {hub, o, &a, fault};
     unsigned isa = o->isa;
     err e;
 

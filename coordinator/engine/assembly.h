@@ -29,6 +29,12 @@ struct member {
     char kernels[64];
 };
 
+/* Which rank an error is about, so that the supervisor knows whose host to doubt. */
+struct rank_fault {
+    int rank;    /* 0: none in particular */
+    bool silent; /* it was not heard of any more: perhaps its host is gone */
+};
+
 struct assembly {
     int n_stages;
     struct member *members; /* [n_stages]; stage i is rank i + 1 */
@@ -53,17 +59,22 @@ struct assembly_options {
 MUST_CHECK err assembly_limits(const struct config *c, const struct source *src,
                                struct stage_limits *out, struct why *why);
 
+/* What the loss of a control connection means for the epoch: ERR_PEER, with rank, host
+ * and reason in one line. */
+MUST_CHECK err assembly_on_lost(const struct assembly *a, const struct control_event *ev, struct rank_fault *fault,
+                                struct why *why);
+
 /* Blocks until every stage is ready. On success fill *out; assembly_fini() frees.
  * ERR_REFUSED  does not fit; ERR_PEER a rank was lost or failed (the reason names
- * it); ERR_TIMEOUT; ERR_CANCELLED when *stop was set. */
-MUST_CHECK err assembly_run(struct control *hub, const struct assembly_options *o,
-                            struct assembly *out, struct why *why);
+ * it, and *fault); ERR_TIMEOUT; ERR_CANCELLED when *stop was set. */
+MUST_CHECK err assembly_run(struct control *hub, const struct assembly_options *o, struct assembly *out,
+                            struct rank_fault *fault, struct why *why);
 void assembly_fini(struct assembly *a);
 
 /* One frame of a rank after the start: reports are noted, log lines printed.
  * ERR_PEER  the rank reported a failure (its own code and words in `why`). *done:
  * it ended in good order. */
-MUST_CHECK err assembly_on_frame(struct assembly *a, int member, const void *data, size_t len,
-                                 bool *done, struct why *why);
+MUST_CHECK err assembly_on_frame(struct assembly *a, int member, const void *data, size_t len, bool *done,
+                                 struct rank_fault *fault, struct why *why);
 
 #endif

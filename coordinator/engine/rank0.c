@@ -39,6 +39,7 @@ struct rank0 {
     bool ready, stopping, resting;
     uint64_t busy_at_ms;
     int n_done;
+    struct rank_fault fault;
     uint64_t started_ms;
 };
 
@@ -81,6 +82,10 @@ static void send_done(struct rank0 *r, err code, const struct why *why)
     done.has_code = 1;
     done.code = code;
     done.reason = code ? (char *)(uintptr_t)why->text : NULL;
+    done.has_rank = code && r->fault.rank > 0;
+    done.rank = (uint32_t)r->fault.rank;
+    done.has_silent = done.has_rank;
+    done.silent = r->fault.silent;
     env.body_case = CORDEE__ENVELOPE__BODY_DONE;
     env.done = &done;
     send_envelope(r, &env);
@@ -91,7 +96,8 @@ static void send_done(struct rank0 *r, err code, const struct why *why)
 void rank0_health(void *rank0, struct health *out)
 {
     const struct rank0 *r = rank0;
-    *out = (struct health){r->ready && !r->stopping, r->o->epoch, r->stopping ? "stopping" : "ready"};
+    *out = (struct health){.ready = r->ready && !r->stopping, .epoch = r->o->epoch,
+                           .state = r->stopping ? "stopping" : "ready"};
 }
 
 static void fill_stage(const struct rank0 *r, int i, Cordee__StageStats *s)
@@ -278,10 +284,9 @@ static err poll_ranks(struct rank0 *r, struct why *why)
         if (member < 0 || member >= r->assembly.n_stages)
             e = why_set(why, ERR_PEER, "a member with number %d", ev.member);
         else if (ev.kind == CONTROL_FRAME)
-            e = assembly_on_frame(&r->assembly, member, ev.data, ev.len, &done, why);
+            e = assembly_on_frame(&r->assembly, member, ev.data, ev.len, &done, &r->fault, why);
         else if (ev.kind == CONTROL_LOST && !r->stopping)
-            e = why_set(why, ERR_PEER, "rank %d on %s was lost: %s", ev.member,
-                        r->assembly.members[member].host, ev.reason);
+            e = assembly_on_lost(&r->assembly, &ev, &r->fault, why);
         free(ev.data);
         r->n_done += done;
         if (!e && done && !r->stopping)
@@ -443,7 +448,7 @@ err rank0_run(struct transport *t, const struct rank0_options *o, struct why *wh
         .deadline_ms = o->hello_ms,
         .stop = o->stop,
     };
-    TRY(assembly_run(o->hub, &ao, &r->assembly, why));
+    TRY(assembly_run(o->hub, &ao, &r->assembly, &r->fault, why));
     TRY(open_engine(r, why));
     if (o->serve)
         TRY(open_service(r, why));

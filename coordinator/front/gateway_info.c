@@ -7,6 +7,23 @@
 
 /* ---- /health: 200 once requests are answered, 503 before and in between -------------- */
 
+static void put_hosts(struct buf *out, const struct health *h)
+{
+    buf_printf(out, ",\"hosts\":[");
+    for (int i = 0; i < h->n_hosts; i++) {
+        const struct health_host *x = &h->hosts[i];
+        buf_printf(out, "%s{\"host\":", i ? "," : "");
+        buf_put_json(out, x->name, strlen(x->name), false);
+        buf_printf(out, ",\"state\":\"%s\"", x->state);
+        if (!x->used) {
+            buf_printf(out, ",\"reason\":");
+            buf_put_json(out, x->reason, strlen(x->reason), false);
+        }
+        buf_putc(out, '}');
+    }
+    buf_putc(out, ']');
+}
+
 void route_health(const struct route_request *r)
 {
     struct gateway *g = r->g;
@@ -17,8 +34,14 @@ void route_health(const struct route_request *r)
         g->o.health(g->o.health_ctx, &h);
     buf_printf(&body, "{\"status\":");
     buf_put_json(&body, h.state, strlen(h.state), false);
-    buf_printf(&body, ",\"ready\":%s,\"epoch\":%u,\"running\":%d}", h.ready ? "true" : "false", h.epoch,
-               g->n_running);
+    buf_printf(&body, ",\"ready\":%s,\"epoch\":%u,\"running\":%d", h.ready ? "true" : "false", h.epoch, g->n_running);
+    if (h.detail && *h.detail) {
+        buf_printf(&body, ",\"detail\":");
+        buf_put_json(&body, h.detail, strlen(h.detail), false);
+    }
+    if (h.n_hosts)
+        put_hosts(&body, &h);
+    buf_putc(&body, '}');
     gateway_reply_json(r->x, h.ready ? 200 : 503, &body);
     buf_fini(&body);
 }

@@ -135,6 +135,13 @@ static void put_own(struct buf *out, struct gateway *g)
         put_family(out, own[i].name, own[i].type, own[i].help);
         buf_printf(out, "%s %" PRIu64 "\n", own[i].name, own[i].value);
     }
+    if (h.n_hosts)
+        put_family(out, "cordee_host_used", "gauge", "1 for a host that epochs may use, 0 for one that is suspect or out.");
+    for (int i = 0; i < h.n_hosts; i++) {
+        buf_puts(out, "cordee_host_used{host=\"");
+        put_label(out, h.hosts[i].name);
+        buf_printf(out, "\"} %d\n", h.hosts[i].used);
+    }
 }
 
 /* The statistics may come after the client went, or after the gateway was closed; so

@@ -12,10 +12,19 @@
 #include "base/buf.h"
 #include "proto/cordee.pb-c.h"
 
-struct health {
+struct health_host {
+    const char *name, *state;
+    bool used;
+    const char *reason; /* why not; "" when it is used */
+};
+
+struct health { /* texts and lists: static or valid until the next call */
     bool ready;
     uint32_t epoch;
-    const char *state; /* "ready", "starting", "recovering", ...; static or valid until the next call */
+    const char *state;  /* "ready", "starting", "recovering", "held", ... */
+    const char *detail; /* one line on what is wrong; NULL or "": nothing */
+    const struct health_host *hosts;
+    int n_hosts; /* 0: one machine, or not known here */
 };
 typedef void health_fn(void *ctx, struct health *out);
 

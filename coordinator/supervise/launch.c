@@ -46,6 +46,17 @@ int launch_stages_on(int workers, int n_hosts, int i)
     return workers * (i + 1) / n_hosts - workers * i / n_hosts;
 }
 
+int launch_host_of(int workers, int n_hosts, int rank)
+{
+    int end = 1; /* rank 0 comes on top of the first host's stages */
+    for (int i = 0; i < n_hosts; i++) {
+        end += launch_stages_on(workers, n_hosts, i);
+        if (rank >= 0 && rank < end)
+            return i;
+    }
+    return -1;
+}
+
 static int allocation_index(const struct launch_site *site, const char *host)
 {
     for (int i = 0; i < site->n_allocation; i++)
@@ -54,33 +65,25 @@ static int allocation_index(const struct launch_site *site, const char *host)
     return -1;
 }
 
-err launch_hosts(const struct config *c, const struct launch_site *site, const bool *alive,
-                 const char **out, int *n, struct why *why)
+err launch_hosts(const struct config *c, const struct launch_site *site, const char **out, int *n, struct why *why)
 {
     int total = 0;
     bool chosen[CONFIG_MAX_NODES] = {false};
     if (!site->in_slurm) {
-        for (int i = 0; i < c->n_nodes; i++)
-            if (!alive || alive[i])
-                out[total++] = c->nodes[i].host;
-    } else if (!c->n_nodes) {
-        for (int i = 0; i < site->n_allocation && i < CONFIG_MAX_NODES; i++)
-            if (!alive || alive[i])
-                out[total++] = site->allocation[i];
-    } else {
-        for (int i = 0; i < c->n_nodes; i++) {
-            int at = allocation_index(site, c->nodes[i].host);
-            if (at < 0 || at >= CONFIG_MAX_NODES)
-                return why_set(why, ERR_INVAL, "nodes: \"%s\" is not in this Slurm allocation",
-                               c->nodes[i].host);
-            chosen[at] = !alive || alive[i];
-        }
-        for (int i = 0; i < site->n_allocation && i < CONFIG_MAX_NODES; i++)
-            if (chosen[i])
-                out[total++] = site->allocation[i];
+        for (; total < c->n_nodes; total++)
+            out[total] = c->nodes[total].host;
+        *n = total;
+        return ERR_OK;
     }
-    if (!total && (c->n_nodes || site->in_slurm))
-        return why_set(why, ERR_PEER, "no node is left");
+    for (int i = 0; i < c->n_nodes; i++) {
+        int at = allocation_index(site, c->nodes[i].host);
+        if (at < 0 || at >= CONFIG_MAX_NODES)
+            return why_set(why, ERR_INVAL, "nodes: \"%s\" is not in this Slurm allocation", c->nodes[i].host);
+        chosen[at] = true;
+    }
+    for (int i = 0; i < site->n_allocation && i < CONFIG_MAX_NODES; i++)
+        if (!c->n_nodes || chosen[i])
+            out[total++] = site->allocation[i];
     *n = total;
     return ERR_OK;
 }
@@ -103,7 +106,7 @@ static void add_launcher(struct list *argv, const struct config *c, const struct
     }
 }
 
-static void add_hosts(struct list *argv, const struct config *c, const char *const *hosts, int n_hosts)
+static void add_hosts(struct list *argv, int workers, const char *const *hosts, int n_hosts)
 {
     char *text = NULL;
     size_t size = 0;
@@ -113,8 +116,7 @@ static void add_hosts(struct list *argv, const struct config *c, const char *con
         return;
     }
     for (int i = 0; i < n_hosts; i++)
-        fprintf(f, "%s%s:%d", i ? "," : "", hosts[i],
-                launch_stages_on((int)c->workers, n_hosts, i) + (i == 0));
+        fprintf(f, "%s%s:%d", i ? "," : "", hosts[i], launch_stages_on(workers, n_hosts, i) + (i == 0));
     if (fclose(f) != 0)
         argv->failed = true;
     add(argv, "-hosts");
@@ -122,20 +124,9 @@ static void add_hosts(struct list *argv, const struct config *c, const char *con
     free(text);
 }
 
-static void add_environment(struct list *env, const struct config *c, const struct launch_site *site,
-                            const struct launch_epoch *ep, const char *yaml)
+/* What hydra and UCX need, whatever they start. */
+static void add_site(struct list *env, const struct config *c, const struct launch_site *site)
 {
-    add(env, "CORDEE_CONFIG=%s", yaml);
-    add(env, "CORDEE_KEY=%s", ep->key);
-    add(env, "CORDEE_EPOCH=%" PRIu32, ep->epoch);
-    add(env, "CORDEE_SERVE=%s", ep->serve_address);
-    add(env, "OPENBLAS_NUM_THREADS=1");
-    add(env, "UCX_HANDLE_ERRORS=none"); /* keeps UCX's signal handlers out of the ranks */
-    add(env, "UCX_LOG_LEVEL=error");
-    if (c->network_ucx_tls[0])
-        add(env, "UCX_TLS=%s", c->network_ucx_tls);
-    if (c->network_interface[0])
-        add(env, "UCX_NET_DEVICES=%s", c->network_interface);
     if (c->network_ports[0]) {
         const char *dash = strchr(c->network_ports, '-');
         if (dash)
@@ -148,40 +139,101 @@ static void add_environment(struct list *env, const struct config *c, const stru
     }
 }
 
+/* So that every process calls a host what the configuration calls it. */
+static void add_names(struct list *env, const char *const *hosts, int n_hosts)
+{
+    struct buf names;
+    buf_init(&names);
+    for (int i = 0; i < n_hosts; i++)
+        buf_printf(&names, "%s%s", i ? "," : "", hosts[i]);
+    if (n_hosts)
+        add(env, "CORDEE_HOSTS=%s", names.data ? names.data : "");
+    env->failed |= names.failed;
+    buf_fini(&names);
+}
+
+static void add_environment(struct list *env, const struct config *c, const struct launch_site *site,
+                            const struct launch_epoch *ep)
+{
+    struct config of_epoch = *c; /* its lists stay the configuration's */
+    struct buf yaml;
+    of_epoch.workers = ep->workers;
+    buf_init(&yaml);
+    config_dump(&of_epoch, &yaml);
+    env->failed |= yaml.failed;
+    add(env, "CORDEE_CONFIG=%s", yaml.data ? yaml.data : "");
+    buf_fini(&yaml);
+    add(env, "CORDEE_KEY=%s", ep->key);
+    add(env, "CORDEE_EPOCH=%" PRIu32, ep->epoch);
+    add(env, "CORDEE_SERVE=%s", ep->serve_address);
+    add(env, "CORDEE_MODEL_HASH=%s", ep->model_hash);
+    add(env, "OPENBLAS_NUM_THREADS=1");
+    add(env, "UCX_HANDLE_ERRORS=none"); /* keeps UCX's signal handlers out of the ranks */
+    add(env, "UCX_LOG_LEVEL=error");
+    if (c->network_ucx_tls[0])
+        add(env, "UCX_TLS=%s", c->network_ucx_tls);
+    if (c->network_interface[0])
+        add(env, "UCX_NET_DEVICES=%s", c->network_interface);
+    add_site(env, c, site);
+}
+
+/* mpiexec with everything up to `-n`. */
+static void add_mpiexec(struct list *argv, const struct config *c, const struct launch_site *site, int n_hosts)
+{
+    add(argv, "%s", c->mpiexec);
+    add_launcher(argv, c, site, n_hosts);
+    if (c->network_address[0]) {
+        add(argv, "-localhost");
+        add(argv, "%s", c->network_address);
+    } else if (c->network_interface[0]) {
+        add(argv, "-iface");
+        add(argv, "%s", c->network_interface);
+    }
+}
+
+/* Ownership of both lists moves to *out, or ends. */
+static err finish(struct list *argv, struct list *env, struct launch *out, struct why *why)
+{
+    if (argv->failed || env->failed) {
+        list_fini(argv->v);
+        list_fini(env->v);
+        return why_set(why, ERR_NOMEM, "launch command");
+    }
+    *out = (struct launch){argv->v, env->v};
+    return ERR_OK;
+}
+
 err launch_build(const struct config *c, const struct launch_site *site, const struct launch_epoch *ep,
                  const char *const *hosts, int n_hosts, struct launch *out, struct why *why)
 {
     struct list argv = {0}, env = {0};
-    struct buf yaml;
-    int used = n_hosts > c->workers ? (int)c->workers : n_hosts; /* the rest are spares */
 
-    buf_init(&yaml);
-    config_dump(c, &yaml);
-    add(&argv, "%s", c->mpiexec);
-    add_launcher(&argv, c, site, used);
-    if (c->network_address[0]) {
-        add(&argv, "-localhost");
-        add(&argv, "%s", c->network_address);
-    } else if (c->network_interface[0]) {
-        add(&argv, "-iface");
-        add(&argv, "%s", c->network_interface);
-    }
-    if (used)
-        add_hosts(&argv, c, hosts, used);
+    add_mpiexec(&argv, c, site, n_hosts);
+    if (n_hosts)
+        add_hosts(&argv, ep->workers, hosts, n_hosts);
     add(&argv, "-n");
-    add(&argv, "%" PRId64, c->workers + 1);
+    add(&argv, "%d", ep->workers + 1);
     add(&argv, "%s", site->program);
     add(&argv, "engine");
-    add_environment(&env, c, site, ep, yaml.data ? yaml.data : "");
-    bool failed = argv.failed || env.failed || yaml.failed;
-    buf_fini(&yaml);
-    if (failed) {
-        list_fini(argv.v);
-        list_fini(env.v);
-        return why_set(why, ERR_NOMEM, "launch command");
-    }
-    *out = (struct launch){argv.v, env.v};
-    return ERR_OK;
+    add_environment(&env, c, site, ep);
+    add_names(&env, hosts, n_hosts);
+    return finish(&argv, &env, out, why);
+}
+
+err launch_probe(const struct config *c, const struct launch_site *site, const char *host, int tag,
+                 struct launch *out, struct why *why)
+{
+    struct list argv = {0}, env = {0};
+
+    add_mpiexec(&argv, c, site, 1);
+    add(&argv, "-hosts");
+    add(&argv, "%s", host);
+    for (const char *const *p = (const char *const[]){"-n", "1", "test", "-x", site->program, "-a", "-r", c->model, NULL};
+         *p; p++)
+        add(&argv, "%s", *p);
+    add(&env, "CORDEE_PROBE=%d", tag);
+    add_site(&env, c, site);
+    return finish(&argv, &env, out, why);
 }
 
 void launch_fini(struct launch *l)

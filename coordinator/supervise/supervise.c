@@ -50,6 +50,12 @@ static uint64_t backoff_ms(int failed_starts)
     return ms > 10000 ? 10000 : ms;
 }
 
+/* 1 s, 2 s ... 64 s: memory and hosts come back slowly. */
+static uint64_t hold_ms(int holds)
+{
+    return 1000u << (holds > 7 ? 6 : holds - 1);
+}
+
 static unsigned condemn(struct supervise *s, uint64_t now_ms)
 {
     unsigned down = s->state == SUPERVISE_READY ? SUP_LINK_DOWN : 0;
@@ -69,7 +75,7 @@ static unsigned after_kill(struct supervise *s, uint64_t now_ms)
         return SUP_GIVE_UP;
     }
     go(s, SUPERVISE_WAITING, now_ms);
-    s->launch_at_ms = now_ms + backoff_ms(s->failed_starts);
+    s->launch_at_ms = now_ms + (s->held ? hold_ms(s->holds) : backoff_ms(s->failed_starts));
     return 0;
 }
 
@@ -82,6 +88,7 @@ static unsigned on_tick(struct supervise *s, uint64_t now_ms)
             return 0;
         s->restarts += s->epoch > 0;
         s->epoch++;
+        s->held = false;
         go(s, SUPERVISE_STARTING, now_ms);
         return SUP_LAUNCH;
     case SUPERVISE_STARTING:
@@ -118,6 +125,7 @@ static unsigned on_stop(struct supervise *s, uint64_t now_ms)
 unsigned supervise_step(struct supervise *s, enum supervise_event ev, uint64_t now_ms)
 {
     bool running = s->state == SUPERVISE_STARTING || s->state == SUPERVISE_READY;
+    unsigned down;
     switch (ev) {
     case SUP_TICK:
         return on_tick(s, now_ms);
@@ -126,7 +134,7 @@ unsigned supervise_step(struct supervise *s, enum supervise_event ev, uint64_t n
     case SUP_READY:
         if (s->state != SUPERVISE_STARTING)
             return 0;
-        s->failed_starts = 0;
+        s->failed_starts = s->holds = 0;
         go(s, SUPERVISE_READY, now_ms);
         return SUP_LINK_UP;
     case SUP_ALARM:
@@ -134,6 +142,19 @@ unsigned supervise_step(struct supervise *s, enum supervise_event ev, uint64_t n
     case SUP_REFUSED:
         s->failed_starts = s->o.restart_limit + 1;
         return running ? (go(s, SUPERVISE_KILLING, now_ms), SUP_KILL | SUP_LINK_DOWN) : 0;
+    case SUP_HOLD:
+        if (!running)
+            return 0;
+        s->held = true;
+        s->holds++;
+        s->failed_starts = 0; /* it starts well, there is just too little to start on */
+        down = s->state == SUPERVISE_READY ? SUP_LINK_DOWN : 0;
+        go(s, SUPERVISE_KILLING, now_ms);
+        return SUP_KILL | down;
+    case SUP_HOSTS:
+        if (s->state == SUPERVISE_WAITING && s->held)
+            s->launch_at_ms = now_ms;
+        return 0;
     case SUP_REAPED:
         if (s->state == SUPERVISE_STOPPING) {
             go(s, SUPERVISE_STOPPED, now_ms);

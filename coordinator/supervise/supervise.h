@@ -1,8 +1,8 @@
 /* supervise.h - the life of epochs as a pure state machine.
  *
  * The job is expendable, the requests are not: on any alarm the epoch is killed
- * and the next one launched, with back-off when launches keep failing. The
- * machine decides; cluster.c carries its actions out.
+ * and the next one launched, with back-off when launches keep failing. Which hosts it
+ * is launched on is hosts.h's part. The machine decides; cluster.c carries its actions out.
  */
 #ifndef CORDEE_COORDINATOR_SUPERVISE_H
 #define CORDEE_COORDINATOR_SUPERVISE_H
@@ -32,6 +32,8 @@ enum supervise_event {
     SUP_READY,   /* rank 0 says that every stage is ready */
     SUP_ALARM,   /* exit, silence, stall, protocol error, ... */
     SUP_REFUSED, /* the plan does not fit: launching again would not help */
+    SUP_HOLD,    /* it does not fit on the hosts that are left: launch later, when there may be more */
+    SUP_HOSTS,   /* a host came back: an epoch that waits for one need not wait on */
     SUP_REAPED,  /* every process of the epoch is gone */
     SUP_STOP,    /* the program wants to end */
     SUP_EVENT_COUNT
@@ -56,7 +58,8 @@ struct supervise {
     enum supervise_state state;
     struct supervise_options o;
     uint64_t since_ms, launch_at_ms;
-    int failed_starts;
+    int failed_starts, holds; /* in a row */
+    bool held;                /* the present wait is for hosts */
     uint32_t epoch;     /* of the running or last epoch; 0: none yet */
     uint64_t restarts;
     bool stop_wanted;

@@ -1,74 +1,189 @@
-"""Three hosts joined by nothing but a network: launch, traffic on the wire, a cable pulled."""
+"""Hosts joined by nothing but a network: launch, traffic on the wire, cables pulled, for a moment and for good."""
+import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 
-from harness import SOURCE, Serve, Skip, run, tiny_model
+import test_batch
+from harness import SOURCE, Serve, Skip, kill_ours, run, tiny_model, wait_until
 
 HERE = pathlib.Path(__file__).parent
 SCRIPT = HERE / "namespaces.sh"
 PREFIX = f"cd{os.getpid() % 100000}n"
+HOSTS = 4
+N = 48  # tokens of a stream
+LINES = 240
 
 
-def config(folder, hosts=3):
+def config(folder, hosts, **more):
     nodes = "".join(f"  - {{host: 10.77.0.{i + 1}}}\n" for i in range(hosts))
     path = os.path.join(folder, "cluster.yaml")
     with open(path, "w") as f:
         f.write(f"launcher: command\nlauncher_exec: {SCRIPT}\nnodes:\n{nodes}"
                 "network: {address: 10.77.0.254, ucx_tls: \"tcp,self\"}\n")
+        for key, value in more.items():
+            f.write(f"{key}: {value}\n")
     return path
 
 
-def sent_bytes(prefix, host):
-    out = subprocess.run(["ip", "netns", "exec", f"{prefix}{host}", "cat", "/sys/class/net/eth0/statistics/tx_bytes"],
+def prefix():
+    return os.environ["CORDEE_NAMESPACES"]
+
+
+def sent_bytes(host):
+    out = subprocess.run(["ip", "netns", "exec", f"{prefix()}{host}", "cat", "/sys/class/net/eth0/statistics/tx_bytes"],
                          capture_output=True, text=True, check=True).stdout
     return int(out)
 
 
-def inside():
-    """Runs on the head: a client, serve, and mpiexec that reaches the hosts by the site's command."""
-    prefix = os.environ["CORDEE_NAMESPACES"]
-    with Serve() as serve:  # the head alone: the reference
-        want = serve.stream(n=32)
-        serve.stop()
+def cable(host, state):
+    """Takes the host off the switch, or puts it back: nobody is told, packets just do not arrive."""
+    subprocess.run(["ip", "-n", f"{prefix()}sw", "link", "set", f"p{host}", state], check=True)
+
+
+class Cut:
+    """on_event of a stream: pulls a cable once and measures until the next token."""
+
+    def __init__(self, host, at=8, back_after=None):
+        self.host, self.at, self.back_after = host, at, back_after
+        self.cut = self.next = None
+
+    def __call__(self, i, serve):
+        if self.cut and not self.next and time.monotonic() - self.cut > 0.3:  # not what was on its way
+            self.next = time.monotonic()
+        if i == self.at and not self.cut:
+            cable(self.host, "down")
+            self.cut = time.monotonic()
+            if self.back_after:
+                time.sleep(self.back_after)
+                cable(self.host, "up")
+
+    def report(self, what):
+        assert self.next, "the stream was over before the cut was felt"
+        print(f"  {what}: {self.next - self.cut:.2f} s from the cut to the next token", flush=True)
+
+
+def reference():
+    with Serve() as serve:  # the head alone
+        text = serve.stream(n=N)
+        assert serve.stop() == 0
+    return text
+
+
+def health(serve):
+    return json.loads(serve.get("/health")[1])
+
+
+def states(serve):
+    return [h["state"] for h in health(serve)["hosts"]]
+
+
+def stages(serve):
+    return len(json.loads(serve.get("/stats")[1])["stage"])
+
+
+def a_cable_comes_back():
+    want = reference()
     with tempfile.TemporaryDirectory() as folder:
-        with Serve(args=["--config", config(folder)], ready_s=60) as serve:
-            before = [sent_bytes(prefix, i) for i in range(3)]
-            assert serve.stream(n=32) == want, "other bits over the network"
+        with Serve(args=["--config", config(folder, 3)]) as serve:
+            before = [sent_bytes(i) for i in range(3)]
+            assert serve.stream(n=N) == want, "other bits over the network"
             for i in range(3):
-                moved = sent_bytes(prefix, i) - before[i]
+                moved = sent_bytes(i) - before[i]
                 assert moved > 4000, f"host {i} sent {moved} bytes: shared memory was used?"
-            cut = []
-
-            def pull(i, s):
-                if i == 8 and not cut:
-                    cut.append(time.monotonic())
-                    subprocess.run(["ip", "-n", f"{prefix}sw", "link", "set", "p1", "down"], check=True)
-                    time.sleep(1.5)  # the silence is noticed; then the cable is back
-                    subprocess.run(["ip", "-n", f"{prefix}sw", "link", "set", "p1", "up"], check=True)
-
-            assert serve.stream(n=32, on_event=pull) == want
+            cut = Cut(1, back_after=1.5)
+            assert serve.stream(n=N, on_event=cut) == want
             assert serve.stop() == 0
 
 
-def three_hosts():
+def a_spare_takes_over():
+    """Rank 0's host is gone for good, then a stage's: the second one finds no spare left."""
+    want = reference()
+    with tempfile.TemporaryDirectory() as folder:
+        with Serve(args=["--config", config(folder, HOSTS)]) as serve:
+            cut = Cut(0)
+            assert serve.stream(n=N, on_event=cut) == want
+            cut.report("rank 0's host, with a spare")
+            assert stages(serve) == 3, "the spare is not used"
+            assert states(serve)[0] != "ok" and states(serve)[1:] == ["ok"] * 3
+            cut = Cut(2)
+            assert serve.stream(n=N, on_event=cut) == want
+            cut.report("a stage's host, without a spare")
+            assert stages(serve) == 2
+            metrics = serve.get("/metrics")[1].decode()
+            assert 'cordee_host_used{host="10.77.0.3"} 0' in metrics, metrics
+            assert serve.stop() == 0
+        cable(0, "up")
+        cable(2, "up")
+
+
+def a_batch_goes_on():
+    """With a spare and without: the output is that of an undisturbed run, to the byte."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        source = folder / "in.jsonl"
+        with open(source, "w") as f:
+            for i in range(LINES):
+                f.write(json.dumps(test_batch.request(i, n=24)) + "\n")
+        test_batch.run(source, folder / "whole", "--ordered", workers=3)
+        want = (folder / "whole").read_bytes()
+        assert want.count(b"\n") == LINES
+        for hosts, used in ((4, 3), (3, 2)):
+            out = folder / f"torn{hosts}"
+            journal = pathlib.Path(f"{out}.journal")
+            process = test_batch.start(source, out, "--ordered", "--config", config(folder, hosts), "--log-level",
+                                       "info", workers=3)
+            wait_until("the journal grows", 60, lambda: process.poll() is not None or (
+                journal.exists() and journal.stat().st_size > 20000))
+            cable(1, "down")
+            text = test_batch.finish(process)
+            cable(1, "up")
+            assert out.read_bytes() == want, "other bytes"
+            assert f"epoch 2: {used} stages launched" in text, text
+            print("  batch:", re.search(r"ready, .* was lost", text)[0], flush=True)
+
+
+def a_host_is_dead_at_the_start():
+    want = reference()
+    with tempfile.TemporaryDirectory() as folder:
+        cable(1, "down")
+        options = dict(register_timeout_s=2, host_retry_s=1)
+        with Serve(args=["--config", config(folder, 3, **options)]) as serve:
+            assert serve.stream(n=N) == want
+            assert stages(serve) == 2 and states(serve) == ["ok", "out", "ok"]
+            cable(1, "up")  # and an idle pipeline takes it in again
+            wait_until("three stages", 40, lambda: states(serve) == ["ok"] * 3 and health(serve)["ready"] and
+                       stages(serve) == 3)
+            assert serve.stream(n=N) == want
+            assert serve.stop() == 0
+
+
+INSIDE = (a_cable_comes_back, a_spare_takes_over, a_batch_goes_on, a_host_is_dead_at_the_start)
+
+
+def four_hosts():
     if os.geteuid() != 0 or not shutil.which("ip"):
         raise Skip("needs root and iproute2")
     tiny_model()
-    up = subprocess.run([SCRIPT, "up", PREFIX, "3"], capture_output=True, text=True)
+    up = subprocess.run([SCRIPT, "up", PREFIX, str(HOSTS)], capture_output=True, text=True)
     try:
         if up.returncode != 0:
             raise Skip(f"no network namespaces here: {up.stderr.strip()}")
-        result = subprocess.run(["ip", "netns", "exec", PREFIX + "h", sys.executable, __file__, "inside"],
+        result = subprocess.run(["ip", "netns", "exec", PREFIX + "h", sys.executable, __file__, "inside", *sys.argv[1:]],
                                 env=dict(os.environ, CORDEE_NAMESPACES=PREFIX, CORDEE_SOURCE=str(SOURCE)), timeout=300)
         assert result.returncode == 0, "see above"
     finally:
+        kill_ours()
         subprocess.run([SCRIPT, "down", PREFIX], check=False)
 
 
 if __name__ == "__main__":
-    run(inside) if sys.argv[1:] == ["inside"] else run(three_hosts)
+    if sys.argv[1:2] == ["inside"]:
+        run(*[t for t in INSIDE if not sys.argv[2:] or t.__name__ in sys.argv[2:]])
+    else:
+        run(four_hosts)

@@ -114,6 +114,29 @@ static void a_stop_that_hangs_is_killed(void **state)
     TELL(story, 3);
 }
 
+static void what_does_not_fit_is_held(void **state)
+{
+    (void)state;
+    static const struct line story[] = {
+        {0, SUP_TICK, SUP_LAUNCH, SUPERVISE_STARTING},
+        {5, SUP_HOLD, SUP_KILL, SUPERVISE_KILLING},
+        {6, SUP_REAPED, 0, SUPERVISE_WAITING},
+        {900, SUP_TICK, 0, SUPERVISE_WAITING},
+        {1006, SUP_TICK, SUP_LAUNCH, SUPERVISE_STARTING}, /* 1 s */
+        {1010, SUP_HOLD, SUP_KILL, SUPERVISE_KILLING},
+        {1010, SUP_REAPED, 0, SUPERVISE_WAITING},
+        {2500, SUP_TICK, 0, SUPERVISE_WAITING},           /* 2 s by now */
+        {2600, SUP_HOSTS, 0, SUPERVISE_WAITING},          /* ... but a host came back */
+        {2600, SUP_TICK, SUP_LAUNCH, SUPERVISE_STARTING},
+        {2700, SUP_READY, SUP_LINK_UP, SUPERVISE_READY},
+        {2800, SUP_HOSTS, 0, SUPERVISE_READY},
+        {2900, SUP_HOLD, SUP_KILL | SUP_LINK_DOWN, SUPERVISE_KILLING},
+        {2900, SUP_REAPED, 0, SUPERVISE_WAITING},
+        {3900, SUP_TICK, SUP_LAUNCH, SUPERVISE_STARTING}, /* 1 s again */
+    };
+    TELL(story, 0); /* holding is no failed start */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -124,6 +147,7 @@ int main(void)
         cmocka_unit_test(a_silent_start_times_out),
         cmocka_unit_test(a_refused_plan_is_final),
         cmocka_unit_test(a_stop_that_hangs_is_killed),
+        cmocka_unit_test(what_does_not_fit_is_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
