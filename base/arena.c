@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/spread.h"
+
 enum {
     ALIGN = 64,
     SMALL_ALIGN = 16,
@@ -122,8 +124,10 @@ static void *raw_block(size_t n, size_t size, size_t *bytes)
     void *p = NULL;
     if (posix_memalign(&p, align, *bytes) != 0)
         return NULL;
-    if (align == HUGE_PAGE)
+    if (align == HUGE_PAGE) {
         madvise(p, *bytes, MADV_HUGEPAGE); /* advice: a refusal only costs speed */
+        spread_block(p, *bytes);
+    }
     return p;
 }
 

@@ -27,7 +27,8 @@ void *arena_array(struct arena *a, size_t n, size_t size);
 char *arena_strndup(struct arena *a, const char *s, size_t len);
 
 /* 64-byte aligned, zeroed, overflow-checked heap block; NULL on failure.
- * Blocks of 2 MiB and up ask for transparent huge pages. free() releases. */
+ * Blocks of 2 MiB and up ask for transparent huge pages and lie where base/spread.h
+ * says. free() releases. */
 void *mem_alloc(size_t n, size_t size);
 
 /* The same without zeros, for blocks that are written whole anyway: its pages

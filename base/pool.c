@@ -3,13 +3,13 @@
  * A loop is published as a ticket: one 64-bit word holding the loop's generation
  * and how many items nobody has claimed yet. Whoever has time, the caller
  * included, claims the next chunk by compare-and-swap on the ticket. There is no
- * start barrier and no end barrier: the caller returns when every item is done,
+ * start barrier and no end barrier, and nobody has work that is his alone: the caller returns when every item is done,
  * and never waits for a thread that holds no chunk. A worker whose core was
  * taken by a neighbour therefore costs at most the chunk it holds, and a worker
  * that wakes up late finds nothing left and goes back to sleep.
  *
  * Why a late worker cannot do harm. It reads the ticket, then the description
- * (fn, ctx, n, chunk), then claims. The claim succeeds only if generation and
+ * (fn, ctx, n, sizes), then claims. The claim succeeds only if generation and
  * remainder are unchanged, so an item of that very loop was still unclaimed, so
  * the caller was still inside that loop, so the description was still its own.
  * The description fields are atomics only because a read whose claim is going to
@@ -25,8 +25,13 @@
  *
  * Waking is a tree: the caller wakes at most WAKE_FANOUT workers and only if the
  * awake ones are fewer than the chunks; every worker woken wakes as many after
- * its first claim, if unclaimed chunks are left. So publishing costs the caller a bounded time on any number
- * of threads, and a short loop is over before the tree has grown.
+ * its first claim, if unclaimed chunks are left. So publishing costs the caller a
+ * bounded time on any number of threads, and a short loop is over before the tree
+ * has grown.
+ *
+ * Cores. A pool that was given CPUs binds each worker to its own, and the thread that
+ * calls pool_bind_caller() to the first. base/bind.h says when they let go: a chunk on a
+ * core that a neighbour took can be finished only where the kernel may move it.
  */
 #include "base/pool.h"
 
@@ -46,6 +51,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/bind.h"
 #include "base/clock.h"
 #include "base/pause.h"
 
@@ -61,6 +67,7 @@ struct pool_worker {
     struct pool *pool;
     pthread_t thread;
     int index; /* 1..n_threads-1; the caller is 0 */
+    struct bind bind;
 };
 
 struct pool {
@@ -70,7 +77,7 @@ struct pool {
     /* The loop's description: written by the caller between loops only. */
     alignas(CACHE_LINE) _Atomic(pool_fn *) fn;
     _Atomic(void *) ctx;
-    _Atomic uint32_t n_items, chunk;
+    _Atomic uint32_t n_items, least, most; /* items of a chunk */
 
     /* Items finished in this loop; a futex for the caller. */
     alignas(CACHE_LINE) _Atomic uint32_t done;
@@ -84,6 +91,11 @@ struct pool {
     int n_threads; /* including the caller */
     int n_started; /* entries of workers[] that run */
     struct pool_worker *workers;
+
+    int *cpus; /* [n_threads]; NULL: the threads run where the kernel likes */
+    bool caller_bound;
+    pthread_t caller; /* whom caller_bind is about */
+    struct bind caller_bind;
 };
 
 static uint32_t ticket_left(uint64_t ticket)
@@ -105,13 +117,22 @@ static void futex_wake(_Atomic uint32_t *word, int n)
  * are awake and without a chunk will take anyway. */
 static void wake_some(struct pool *p, uint32_t items_left, int n_parked, int n_idle)
 {
-    uint32_t chunk = atomic_load_explicit(&p->chunk, memory_order_relaxed);
-    int64_t n_chunks = items_left / chunk + (items_left % chunk != 0);
+    uint32_t least = atomic_load_explicit(&p->least, memory_order_relaxed);
+    int64_t n_chunks = items_left / least + (items_left % least != 0);
     int64_t useful = n_chunks - n_idle;
     if (useful <= 0 || n_parked == 0)
         return;
     atomic_fetch_add(&p->wake, 1);
     futex_wake(&p->wake, useful < WAKE_FANOUT ? (int)useful : WAKE_FANOUT);
+}
+
+/* Items of the next chunk when `left` are unclaimed: half of a thread's even share. */
+static uint32_t chunk_of(uint32_t left, uint32_t least, uint32_t most, uint32_t threads)
+{
+    uint32_t take = left / (2 * threads);
+    take = take > most ? most : take;
+    take = take < least ? least : take;
+    return take < left ? take : left;
 }
 
 /* Claims and runs chunks until none is left; returns the number of items run.
@@ -124,10 +145,10 @@ static uint32_t run_chunks(struct pool *p, int worker, bool spread)
         pool_fn *fn = atomic_load_explicit(&p->fn, memory_order_relaxed);
         void *ctx = atomic_load_explicit(&p->ctx, memory_order_relaxed);
         uint32_t n = atomic_load_explicit(&p->n_items, memory_order_relaxed);
-        uint32_t take = atomic_load_explicit(&p->chunk, memory_order_relaxed);
+        uint32_t least = atomic_load_explicit(&p->least, memory_order_relaxed);
+        uint32_t most = atomic_load_explicit(&p->most, memory_order_relaxed);
         uint32_t left = ticket_left(ticket);
-        if (take > left)
-            take = left;
+        uint32_t take = chunk_of(left, least, most, (uint32_t)p->n_threads);
         /* Release keeps the loads above from sinking below the claim. */
         if (!atomic_compare_exchange_weak_explicit(&p->ticket, &ticket, ticket - take, memory_order_acq_rel,
                                                    memory_order_acquire))
@@ -193,6 +214,8 @@ static void *worker_main(void *arg)
     struct pool_worker *w = arg;
     struct pool *p = w->pool;
     bool slept = true;
+    if (p->cpus)
+        bind_begin(&w->bind, p->cpus, p->n_threads, w->index);
     while (!atomic_load(&p->closing)) {
         uint32_t n_run = run_chunks(p, w->index, slept);
         if (n_run) {
@@ -201,8 +224,12 @@ static void *worker_main(void *arg)
             if (atomic_load(&p->caller_parked))
                 futex_wake(&p->done, 1);
         }
+        if (p->cpus)
+            bind_turn(&w->bind, now_ns());
         slept = worker_wait(p);
     }
+    if (p->cpus)
+        bind_end(&w->bind);
     return NULL;
 }
 
@@ -229,16 +256,24 @@ static void run_alone(int n_items, int chunk, pool_fn *fn, void *ctx)
 
 void pool_run(struct pool *p, int n_items, int chunk, pool_fn *fn, void *ctx)
 {
-    assert(chunk >= 1);
-    if (n_items <= chunk || p->n_threads == 1) {
-        run_alone(n_items, chunk, fn, ctx);
+    pool_run_shrinking(p, n_items, chunk, chunk, fn, ctx);
+}
+
+void pool_run_shrinking(struct pool *p, int n_items, int least, int most, pool_fn *fn, void *ctx)
+{
+    assert(1 <= least && least <= most);
+    if (p->caller_bound && pthread_equal(p->caller, pthread_self()))
+        bind_turn(&p->caller_bind, now_ns());
+    if (n_items <= least || p->n_threads == 1) {
+        run_alone(n_items, most, fn, ctx);
         return;
     }
     uint32_t generation = (uint32_t)(atomic_load_explicit(&p->ticket, memory_order_relaxed) >> 32) + 1;
     atomic_store_explicit(&p->fn, fn, memory_order_relaxed);
     atomic_store_explicit(&p->ctx, ctx, memory_order_relaxed);
     atomic_store_explicit(&p->n_items, (uint32_t)n_items, memory_order_relaxed);
-    atomic_store_explicit(&p->chunk, (uint32_t)chunk, memory_order_relaxed);
+    atomic_store_explicit(&p->least, (uint32_t)least, memory_order_relaxed);
+    atomic_store_explicit(&p->most, (uint32_t)most, memory_order_relaxed);
     atomic_store_explicit(&p->done, 0, memory_order_relaxed);
     atomic_store(&p->ticket, (uint64_t)generation << 32 | (uint32_t)n_items);
     int n_parked = atomic_load(&p->n_parked);
@@ -247,6 +282,17 @@ void pool_run(struct pool *p, int n_items, int chunk, pool_fn *fn, void *ctx)
     uint32_t n_run = run_chunks(p, 0, false);
     if (atomic_fetch_add_explicit(&p->done, n_run, memory_order_acq_rel) + n_run != (uint32_t)n_items)
         caller_wait(p, (uint32_t)n_items);
+}
+
+void pool_bind_caller(struct pool *p)
+{
+    if (!p->cpus)
+        return;
+    if (p->caller_bound)
+        bind_end(&p->caller_bind);
+    p->caller = pthread_self();
+    p->caller_bound = true;
+    bind_begin(&p->caller_bind, p->cpus, p->n_threads, 0);
 }
 
 static err workers_start(struct pool *p, struct why *why)
@@ -276,6 +322,11 @@ static err workers_start(struct pool *p, struct why *why)
 
 err pool_open(int threads, struct pool **out, struct why *why)
 {
+    return pool_open_on(threads, NULL, out, why);
+}
+
+err pool_open_on(int threads, const int *cpus, struct pool **out, struct why *why)
+{
     err e;
     struct pool *p = NULL;
     if (threads < 1 || threads > THREADS_MAX)
@@ -287,6 +338,12 @@ err pool_open(int threads, struct pool **out, struct why *why)
     p->workers = mem_alloc((size_t)threads, sizeof *p->workers);
     if (!p->workers)
         FAIL(ERR_NOMEM, "thread pool of %d", threads);
+    if (cpus) {
+        p->cpus = mem_alloc((size_t)threads, sizeof *p->cpus);
+        if (!p->cpus)
+            FAIL(ERR_NOMEM, "thread pool of %d", threads);
+        memcpy(p->cpus, cpus, (size_t)threads * sizeof *cpus);
+    }
     TRY(workers_start(p, why));
     *out = p;
     p = NULL;
@@ -306,6 +363,9 @@ void pool_close(struct pool *p)
     futex_wake(&p->wake, INT_MAX);
     for (int i = 0; i < p->n_started; i++)
         pthread_join(p->workers[i].thread, NULL);
+    if (p->caller_bound)
+        bind_end(&p->caller_bind);
+    free(p->cpus);
     free(p->workers);
     free(p);
 }

@@ -18,6 +18,12 @@ typedef void pool_fn(void *ctx, int first, int last, int worker);
 
 /* threads >= 1, counting the caller; 1 starts no thread at all. */
 MUST_CHECK err pool_open(int threads, struct pool **out, struct why *why);
+/* The same, thread i bound to the CPU cpus[i] (copied) as base/bind.h says; NULL: to
+ * none. The caller is thread 0 and stays as it is until pool_bind_caller(). */
+MUST_CHECK err pool_open_on(int threads, const int *cpus, struct pool **out, struct why *why);
+/* The calling thread will be the one that calls pool_run(): binds it to cpus[0]. A
+ * caller bound before keeps its core, but no longer looks after it. */
+void pool_bind_caller(struct pool *p);
 void pool_close(struct pool *p); /* NULL is fine */
 int pool_threads(const struct pool *p);
 
@@ -25,5 +31,10 @@ int pool_threads(const struct pool *p);
  * returns when all are done. Allocates nothing. Writes made by fn are visible
  * to the caller afterwards. */
 void pool_run(struct pool *p, int n_items, int chunk, pool_fn *fn, void *ctx);
+
+/* The same with chunks that shrink from `most` to `least` items (1 <= least <= most)
+ * as fewer are left: long runs of memory first, and an end at which all threads
+ * arrive together. */
+void pool_run_shrinking(struct pool *p, int n_items, int least, int most, pool_fn *fn, void *ctx);
 
 #endif

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/cpu.h"
+#include "base/cpu_limits.h"
 #include "base/log.h"
 #include "cli/cmd.h"
 #include "cli/options.h"
@@ -27,6 +28,7 @@
 #include "proto/frame.h"
 #include "transport/farewell.h"
 #include "worker/rank.h"
+#include "worker/seat.h"
 
 #define HELLO_MS 30000
 #define DRAIN_MS 2000
@@ -50,6 +52,7 @@ struct engine_cmd {
     struct boot boot;
     unsigned isa;
     int threads;
+    struct seat seat; /* stage ranks */
     char host[128];
     /* rank 0 without serve */
     struct event_base *base;
@@ -277,6 +280,7 @@ static err run_stage(struct engine_cmd *x, struct why *why)
         .epoch = x->boot.epoch,
         .host = x->host,
         .threads = x->threads,
+        .cpus = x->seat.cpus,
         .isa = x->isa,
         .plan_ms = 2 * HELLO_MS,
     };
@@ -310,6 +314,42 @@ static err check_model(const struct engine_cmd *x, struct why *why)
                    "to every node", x->host, x->config.model, source_hash(x->src), want);
 }
 
+/* Threads of this rank and, of a stage, where they run. Rank 0 computes nothing, but
+ * plans with as many threads as a stage beside it would have. */
+static err take_seat(struct engine_cmd *x, int rank, int size, struct why *why)
+{
+    struct cores cores = {0};
+    struct cpu_limits limits;
+    char text[256];
+    err e;
+    struct seat_wish wish = {.index = site_stage_index(rank), .n_local = site_stages_here(rank, size)};
+    TRY(pin_parse(x->config.pin, &wish.pin, why));
+    e = cores_open(&cores, why);
+    if (e && wish.pin != PIN_ON) { /* no reason not to compute */
+        log_warn("threads are not bound: %s", why->text);
+        x->threads = x->config.threads ? (int)x->config.threads : (cpu_cores() + wish.n_local - 1) / wish.n_local;
+        return ERR_OK;
+    }
+    TRY(e);
+    cpu_limits_read("", &limits);
+    wish.quota_cores = limits.quota_cores;
+    x->threads = x->config.threads ? (int)x->config.threads : seat_threads(&cores, wish.n_local, wish.quota_cores);
+    wish.threads = x->threads;
+    if (rank == 0)
+        goto out;
+    TRY(seat_take(&cores, &wish, CLAIMS_PATH, &x->seat, why));
+    spread_set(x->seat.nodes);
+    seat_text(&x->seat, x->threads, text, sizeof text);
+    log_info("%s", text);
+    if (x->seat.n_domains > 1)
+        log_warn("this rank spans %d memory domains, and its weights lie across all of them; a rank for each is "
+                 "faster (workers, threads)",
+                 x->seat.n_domains);
+out:
+    cores_close(&cores);
+    return e;
+}
+
 static err run(struct engine_cmd *x, struct why *why)
 {
     err e;
@@ -327,11 +367,7 @@ static err run(struct engine_cmd *x, struct why *why)
         FAIL(ERR_INVAL, "a world of one process: start at least two (mpirun -n N+1), one more than stages; "
                         "under Slurm use srun --mpi=pmi2");
     site_node_name(rank, size, x->host, sizeof x->host);
-    x->threads = (int)x->config.threads;
-    if (!x->threads) {
-        x->threads = cpu_cores() / site_stages_here(rank, size);
-        x->threads += x->threads < 1;
-    }
+    TRY(take_seat(x, rank, size, why));
     TRY(source_open(x->config.model, &x->src, why));
     TRY(check_model(x, why));
     TRY(rank0_adapters(&x->config, x->src, why));

@@ -2,6 +2,7 @@
 #include "cli/site.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,12 +99,34 @@ static int env_int(const char *name, int otherwise)
     return v > 0 ? v : otherwise;
 }
 
+/* This rank's number among those of its node; -1: the launcher does not say. */
+static int local_id(void)
+{
+    const char *s = getenv("MPI_LOCALRANKID");
+    s = s ? s : getenv("SLURM_LOCALID");
+    return s ? atoi(s) : -1;
+}
+
+/* Whether rank 0 is on this node, ranks being spread in blocks; without the launcher's
+ * word rank 1 is taken to be beside it. */
+static bool with_rank0(int rank)
+{
+    int id = local_id();
+    return id < 0 ? rank <= 1 : rank == id;
+}
+
 int site_stages_here(int rank, int size)
 {
     /* Hydra says how many ranks are local; a launcher that does not is taken to
      * spread one stage a node, unless all ranks fit nowhere else. */
     int local = env_int("MPI_LOCALNRANKS", env_int("SLURM_NTASKS_PER_NODE", size > 2 ? 2 : size));
-    if (rank <= 1 && local > 1)
+    if (local > 1 && with_rank0(rank))
         local--; /* rank 0 computes nothing */
     return local < 1 ? 1 : local;
+}
+
+int site_stage_index(int rank)
+{
+    int at = local_id() - with_rank0(rank);
+    return at > 0 ? at : 0;
 }

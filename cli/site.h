@@ -25,5 +25,7 @@ void site_node_name(int rank, int size, char *out, size_t cap);
 
 /* Stage ranks that share this node, rank 0 not counted; at least 1. */
 int site_stages_here(int rank, int size);
+/* Which of them this rank is, from 0 on; 0 if the launcher does not say. */
+int site_stage_index(int rank);
 
 #endif

@@ -34,6 +34,7 @@ struct config {
     int64_t workers, threads;
     char http[256], listen[256], connect[256];
     char api_key_file[CONFIG_TEXT];
+    char pin[8];
     char precision[16], kv_type[16], isa[16], wire[16];
     int64_t context, batch_rows, slots, kv_memory, queue, in_flight;
     char launcher[16], launcher_exec[CONFIG_TEXT], mpiexec[CONFIG_TEXT];

@@ -1,9 +1,9 @@
 /* matmul.c - cutting products into chunks, and calling the right kernel on each.
  *
- * A chunk is g_chunk groups of one product's weights for all of its rows. Chunks
- * of all products form one item space, so three small products cost one loop.
- * Chunks shrink when there are few of them per thread; kernels promise that
- * [g0, g1) does not change bits.
+ * An item is a group of one product's weights for all of its rows, and the groups of
+ * all products are one row of items, so three small products cost one loop. A chunk is
+ * a run of groups: long while much is left, since memory is read fastest in long runs,
+ * short at the end. Kernels promise that [g0, g1) does not change bits.
  *
  * Kernels of a fixed panel shape (struct mul.panel_rows) get their prompt rows in
  * zero-padded panels in which a row stands at position % panel_rows, whatever
@@ -15,7 +15,7 @@
 #include <string.h>
 
 enum {
-    CHUNKS_PER_THREAD = 4, /* at least, if there are groups enough: evens out stolen cores */
+    LEAST_BYTES = 16384,   /* of weights times rows in a chunk: about 1 us, ten times a claim */
     INLINE_FLOATS = 12288, /* about 2 us of element-wise work: less than waking a thread costs */
 };
 
@@ -81,7 +81,7 @@ struct run {
     const struct rows *rows;
     const struct acts *in;
     const struct product *p;
-    int n_products, g_chunk;
+    int n_products;
 };
 
 /* Rows of one panel: same sequence, same position / panel_rows. Returns how many
@@ -153,41 +153,57 @@ static void run_groups(const struct run *r, const struct product *p, int g0, int
         add_bias(p, g0, g1);
 }
 
-static void run_chunk(const struct run *r, int chunk, char *scratch)
+/* The product that item `at` is a group of. */
+static int product_at(const struct run *r, int at)
 {
     const int *starts = r->mm->starts;
     int lo = 0, hi = r->n_products - 1;
-    while (lo < hi) { /* the last product that starts at or before `chunk` */
+    while (lo < hi) { /* the last product that starts at or before it */
         int mid = (lo + hi + 1) / 2;
-        if (starts[mid] <= chunk)
+        if (starts[mid] <= at)
             lo = mid;
         else
             hi = mid - 1;
     }
-    int g0 = (chunk - starts[lo]) * r->g_chunk, g1 = g0 + r->g_chunk, groups = pack_groups(r->p[lo].w.n);
-    run_groups(r, &r->p[lo], g0, g1 < groups ? g1 : groups, scratch);
+    return lo;
 }
 
 static void run_task(void *ctx, int first, int last, int worker)
 {
     const struct run *r = ctx;
+    const int *starts = r->mm->starts;
     char *scratch = r->mm->scratch + (size_t)worker * r->mm->scratch_bytes;
-    for (int c = first; c < last; c++)
-        run_chunk(r, c, scratch);
+    for (int i = product_at(r, first); first < last; i++) {
+        int end = starts[i + 1] < last ? starts[i + 1] : last;
+        run_groups(r, &r->p[i], first - starts[i], end - starts[i], scratch);
+        first = end;
+    }
 }
 
-/* Groups to take at once: what the kernels like, less when threads would idle. */
-static int pick_chunk(const struct matmul *mm, const struct product *p, int n)
+/* Groups that a chunk may have at most. Prompt rows reuse a chunk's expanded weights
+ * from the cache, so their kernels say how many fit; generated rows only stream. */
+static int most_groups(const struct matmul *mm, const struct product *p, int n)
 {
-    int chunk = 1 << 20, groups = 0;
+    int most = 1 << 20;
     for (int i = 0; i < n; i++) {
-        const struct mul *mul = &mm->k->mul[p[i].w.fmt][p[i].n_prompt > 0 ? ROLE_PROMPT : ROLE_GEN];
-        chunk = mul->g_chunk < chunk ? mul->g_chunk : chunk;
-        groups += pack_groups(p[i].w.n);
+        const struct mul *mul = mm->k->mul[p[i].w.fmt];
+        if (p[i].n_prompt > 0 && mul[ROLE_PROMPT].g_chunk < most)
+            most = mul[ROLE_PROMPT].g_chunk;
+        if (mul[ROLE_GEN].panel_rows > 0 && mul[ROLE_GEN].g_chunk < most)
+            most = mul[ROLE_GEN].g_chunk; /* what the scratch is made for */
     }
-    int even = groups / (pool_threads(mm->pool) * CHUNKS_PER_THREAD);
-    chunk = even < chunk ? even : chunk;
-    return chunk > 1 ? chunk : 1;
+    return most > 1 ? most : 1;
+}
+
+/* Groups below which a chunk is not worth a claim. */
+static int least_groups(const struct product *p, int n)
+{
+    size_t bytes = 1;
+    for (int i = 0; i < n; i++) {
+        size_t group = p[i].w.group_bytes * (size_t)(p[i].n_gen + p[i].n_prompt);
+        bytes = group > bytes ? group : bytes;
+    }
+    return bytes < LEAST_BYTES ? (int)(LEAST_BYTES / bytes) : 1;
 }
 
 void matmul_run(struct matmul *mm, const struct rows *rows, const struct acts *in, const struct product *p,
@@ -195,23 +211,22 @@ void matmul_run(struct matmul *mm, const struct rows *rows, const struct acts *i
 {
     struct run r = {.mm = mm, .rows = rows, .in = in, .p = p, .n_products = n_products};
     assert(n_products <= mm->max_products);
-    r.g_chunk = pick_chunk(mm, p, n_products);
+    int most = most_groups(mm, p, n_products), least = least_groups(p, n_products);
     mm->starts[0] = 0;
     for (int i = 0; i < n_products; i++) {
         assert(p[i].w.k == in->k);
-        mm->starts[i + 1] = mm->starts[i] + (pack_groups(p[i].w.n) + r.g_chunk - 1) / r.g_chunk;
+        mm->starts[i + 1] = mm->starts[i] + pack_groups(p[i].w.n);
     }
-    pool_run(mm->pool, mm->starts[n_products], 1, run_task, &r);
+    pool_run_shrinking(mm->pool, mm->starts[n_products], least < most ? least : most, most, run_task, &r);
 }
 
 void matmul_on(const struct matmul *mm, const struct rows *rows, const struct acts *in,
                const struct product *p, int worker)
 {
-    struct run r = {
-        .mm = mm, .rows = rows, .in = in, .p = p, .n_products = 1, .g_chunk = pick_chunk(mm, p, 1)};
-    int groups = pack_groups(p->w.n);
-    for (int g = 0; g < groups; g += r.g_chunk)
-        run_groups(&r, p, g, g + r.g_chunk < groups ? g + r.g_chunk : groups,
+    struct run r = {.mm = mm, .rows = rows, .in = in, .p = p, .n_products = 1};
+    int groups = pack_groups(p->w.n), most = most_groups(mm, p, 1);
+    for (int g = 0; g < groups; g += most)
+        run_groups(&r, p, g, groups - g > most ? g + most : groups,
                    mm->scratch + (size_t)worker * mm->scratch_bytes);
 }
 

@@ -64,7 +64,7 @@ struct matmul {
     struct pool *pool;
     char *scratch; /* [threads][scratch_bytes] */
     size_t scratch_bytes;
-    int *starts; /* [max_products + 1]: first chunk of each product */
+    int *starts; /* [max_products + 1]: first group of each product */
     int max_products;
 };
 

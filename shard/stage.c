@@ -158,6 +158,11 @@ void stage_close(struct stage *s)
     free(s);
 }
 
+void stage_adopt(struct stage *s)
+{
+    pool_bind_caller(s->f.pool);
+}
+
 /* ---- a step ---- */
 
 static err check_seqs(const struct stage *s, const struct batch *b, struct why *why)

@@ -47,6 +47,10 @@ MUST_CHECK err stage_open(const struct source *src, struct stage_range range, co
                           const struct kernels *k, struct pool *pool, struct stage **out, struct why *why);
 void stage_close(struct stage *s); /* NULL is fine */
 
+/* The calling thread is the one that will step: it takes the pool's first core, if
+ * the pool is bound to cores. */
+void stage_adopt(struct stage *s);
+
 /* Runs one micro-batch through the stage.
  *
  * x_in     [n_rows][n_embd] f32, 64-byte aligned; NULL iff the stage embeds

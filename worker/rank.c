@@ -310,7 +310,7 @@ err rank_run(struct transport *t, struct control *hub, const struct source *src,
     Cordee__Envelope *plan = NULL;
     err e;
 
-    TRY(pool_open(o->threads, &r.pool, why));
+    TRY(pool_open_on(o->threads, o->cpus, &r.pool, why));
     TRY(send_hello(&r, why));
     TRY(wait_for_plan(&r, &plan, why));
     TRY(follow_plan(&r, plan->plan, why));

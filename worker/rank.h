@@ -17,6 +17,7 @@ struct rank_options {
     uint32_t epoch;
     const char *host;   /* how this rank calls its node in reports */
     int threads;        /* of the pool; >= 1 */
+    const int *cpus;    /* [threads] that they are bound to, borrowed; NULL: to none */
     unsigned isa;       /* what this rank may use (cpu_isa() and the configured cap) */
     unsigned plan_ms;   /* give up waiting for the plan after */
 };

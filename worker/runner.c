@@ -182,6 +182,7 @@ static bool wait_for_job(struct runner *r, unsigned computed)
 static void *run(void *arg)
 {
     struct runner *r = arg;
+    stage_adopt(r->stage);
     for (unsigned computed = 0; wait_for_job(r, computed);) {
         struct job *j = &r->jobs[computed % RUNNER_JOBS];
         uint64_t t0 = now_us();

@@ -1,0 +1,32 @@
+/* spread.c - see spread.h. The one state of the process that decides where memory lies. */
+#include "base/spread.h"
+
+#include <linux/mempolicy.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static uint64_t spread_nodes[SPREAD_WORDS];
+static int n_spread;
+
+void spread_set(const uint64_t nodes[SPREAD_WORDS])
+{
+    n_spread = 0;
+    memset(spread_nodes, 0, sizeof spread_nodes);
+    for (int i = 0; nodes && i < SPREAD_WORDS; i++) {
+        spread_nodes[i] = nodes[i];
+        n_spread += __builtin_popcountll(nodes[i]);
+    }
+}
+
+bool spread_active(void)
+{
+    return n_spread > 1;
+}
+
+void spread_block(void *block, size_t bytes)
+{
+    /* Refused where the kernel knows no domains: then there is nothing to spread over. */
+    if (spread_active())
+        syscall(SYS_mbind, block, bytes, MPOL_INTERLEAVE, spread_nodes, 8 * sizeof spread_nodes, 0);
+}
