@@ -82,6 +82,7 @@ struct pool {
     /* Items finished in this loop; a futex for the caller. */
     alignas(CACHE_LINE) _Atomic uint32_t done;
     _Atomic uint32_t caller_parked;
+    atomic_bool in_loop; /* between publishing and returning: catches loops in loops */
 
     /* Bumped with every waking; a futex for the workers. */
     alignas(CACHE_LINE) _Atomic uint32_t wake;
@@ -268,6 +269,7 @@ void pool_run_shrinking(struct pool *p, int n_items, int least, int most, pool_f
         run_alone(n_items, most, fn, ctx);
         return;
     }
+    assert(!atomic_exchange_explicit(&p->in_loop, true, memory_order_relaxed) && "a loop inside a loop");
     uint32_t generation = (uint32_t)(atomic_load_explicit(&p->ticket, memory_order_relaxed) >> 32) + 1;
     atomic_store_explicit(&p->fn, fn, memory_order_relaxed);
     atomic_store_explicit(&p->ctx, ctx, memory_order_relaxed);
@@ -282,6 +284,7 @@ void pool_run_shrinking(struct pool *p, int n_items, int least, int most, pool_f
     uint32_t n_run = run_chunks(p, 0, false);
     if (atomic_fetch_add_explicit(&p->done, n_run, memory_order_acq_rel) + n_run != (uint32_t)n_items)
         caller_wait(p, (uint32_t)n_items);
+    atomic_store_explicit(&p->in_loop, false, memory_order_relaxed);
 }
 
 void pool_bind_caller(struct pool *p)

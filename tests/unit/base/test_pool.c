@@ -3,13 +3,17 @@
  * Run it under ThreadSanitizer too (preset tsan): the loops write plain memory,
  * so a missing ordering in the pool shows as a race here.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -71,6 +75,49 @@ static void test_many_tiny_loops(void **state)
     for (int i = 0; i < 20000; i++)
         check_loop(p, &t, 2 + i % 7, 1 + i % 2);
     pool_close(p);
+}
+
+/* Shrinking chunks: sizes between the limits, except for what is left at the end. */
+struct shrinking {
+    struct tally t;
+    int least, n;
+    _Atomic int n_chunks;
+};
+
+static void count_shrinking(void *ctx, int first, int last, int worker)
+{
+    struct shrinking *s = ctx;
+    if (last - first < s->least && last != s->n)
+        atomic_fetch_add(&s->t.bad, 1);
+    atomic_fetch_add(&s->n_chunks, 1);
+    count_items(&s->t, first, last, worker);
+}
+
+static void test_shrinking_chunks(void **state)
+{
+    (void)state;
+    static struct shrinking s;
+    static const int limits[][2] = {{1, 1}, {1, 64}, {3, 1 << 20}, {16, 17}, {1 << 20, 1 << 20}};
+    static const int sizes[] = {0, 1, 2, 5, 64, 1000, ITEMS_MAX - 1};
+    for (int threads = 1; threads <= 5; threads += 2) {
+        struct pool *p;
+        assert_int_equal(pool_open(threads, &p, NULL), ERR_OK);
+        for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+            for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++) {
+                memset(&s, 0, sizeof s);
+                s.least = limits[i][0];
+                s.n = sizes[j];
+                s.t.chunk = limits[i][1];
+                s.t.threads = threads;
+                pool_run_shrinking(p, s.n, s.least, limits[i][1], count_shrinking, &s);
+                assert_int_equal(s.t.bad, 0);
+                for (int k = 0; k < s.n; k++)
+                    assert_int_equal(s.t.hits[k], 1);
+                if (threads > 1 && s.n >= 4 * threads * s.least) /* nobody gets half of it at once */
+                    assert_true(s.n_chunks >= 2 * threads);
+            }
+        pool_close(p);
+    }
 }
 
 /* Pauses around the spinning time: workers are met awake, parking and parked. */
@@ -152,6 +199,33 @@ static void test_a_stuck_chunk_delays_only_itself(void **state)
     pool_close(p);
 }
 
+/* A loop inside a loop is our own bug, and stops the program at once. */
+static void nest(void *ctx, int first, int last, int worker)
+{
+    static struct tally t;
+    (void)first, (void)last, (void)worker;
+    pool_run(ctx, 10, 1, count_items, &t);
+}
+
+static void test_nesting_is_refused(void **state)
+{
+    (void)state;
+    int status = 0;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct pool *p;
+        int null = open("/dev/null", O_WRONLY);
+        dup2(null, 2); /* what assert() has to say */
+        signal(SIGABRT, SIG_DFL);
+        if (pool_open(2, &p, NULL) == ERR_OK)
+            pool_run(p, 4, 1, nest, p);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
 /* The pool may change hands between loops. */
 static void *run_from_thread(void *arg)
 {
@@ -193,6 +267,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_item_once),
         cmocka_unit_test(test_many_tiny_loops),
+        cmocka_unit_test(test_shrinking_chunks),
+        cmocka_unit_test(test_nesting_is_refused),
         cmocka_unit_test(test_loops_after_parking),
         cmocka_unit_test(test_all_threads_take_part),
         cmocka_unit_test(test_a_stuck_chunk_delays_only_itself),
