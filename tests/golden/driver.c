@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
+#include "tests/tools/emulated_tiles.h"
 
 static void check(err e, const struct why *why)
 {
@@ -30,6 +31,9 @@ void chain_open(struct chain *c, const char *path, const struct chain_options *o
 {
     struct why why = {""};
     *c = (struct chain){.o = *o};
+    kernels_init(&c->k, c->o.isa, c->o.precision);
+    if (o->emulate_tiles && !emulate_tiles(&c->k))
+        skip();
     c->o.stages = o->stages ? o->stages : 1;
     c->o.threads = o->threads ? o->threads : 1;
     c->o.max_rows = o->max_rows ? o->max_rows : 64;
@@ -37,7 +41,6 @@ void chain_open(struct chain *c, const char *path, const struct chain_options *o
     for (int i = 0; i < CHAIN_ADAPTERS && c->o.adapters[i]; i++)
         check(source_add_adapter(c->src, (char[]){(char)('a' + i), 0}, c->o.adapters[i], &why), &why);
     c->hp = source_hparams(c->src);
-    kernels_init(&c->k, c->o.isa, c->o.precision);
     check(pool_open(c->o.threads, &c->pool, &why), &why);
 
     struct stage_limits lim = {.max_rows = c->o.max_rows,

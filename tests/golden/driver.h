@@ -19,6 +19,7 @@ struct chain_options {
     unsigned isa;                  /* ISA_REF is 0 */
     enum precision precision;
     enum kv_type kv_type;
+    bool emulate_tiles; /* AMX kernels, with tiles in plain C; the test skips where that cannot be */
     const char *adapters[CHAIN_ADAPTERS]; /* paths, NULL past the last */
 };
 

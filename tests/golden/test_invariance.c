@@ -130,7 +130,7 @@ static void same(const struct trace *a, const struct trace *b, const char *what)
              GENERATED, h);
 }
 
-/* thorough: every number of stages and threads; else a few of them. */
+/* thorough: every number of stages and threads; else a few of them. isa: AMX is emulated where it is missing. */
 static void check_model(const char *path, enum precision precision, enum kv_type kv, unsigned isa,
                         bool thorough)
 {
@@ -140,9 +140,10 @@ static void check_model(const char *path, enum precision precision, enum kv_type
             struct chain_options o = {.stages = stages,
                                       .threads = threads,
                                       .max_rows = 128,
-                                      .isa = isa,
+                                      .isa = isa & cpu_isa(),
                                       .precision = precision,
-                                      .kv_type = kv};
+                                      .kv_type = kv,
+                                      .emulate_tiles = (isa & ~cpu_isa() & ISA_AMX) != 0};
             struct path what = path_of("%s, %s, kv %s, %s, %d stages, %d threads", path,
                                        precision == PREC_EXACT ? "exact" : "fast", kv_type_name(kv),
                                        cpu_isa_name(isa), stages, threads);
@@ -193,6 +194,10 @@ static void check_modes(const struct path *of, bool thorough)
         check_model(path, modes[i].precision, modes[i].kv, cpu_isa(), thorough);
     check_model(path, PREC_FAST, KV_F16, cpu_isa() & ISA_AVX2, false);
     check_model(path, PREC_FAST, KV_F16, ISA_REF, false);
+#ifdef __OPTIMIZE__ /* else tiles in plain C take minutes */
+    if (cpu_isa() & ISA_BF16)
+        check_model(path, PREC_FAST, KV_F16, cpu_isa() | ISA_AMX, false);
+#endif
     print_message("  %s\n", path);
 }
 
