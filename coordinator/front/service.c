@@ -59,15 +59,13 @@ void service_answer(struct service_peer *p, uint64_t id, Cordee__Envelope *env)
 {
     env->has_id = true;
     env->id = id;
-    size_t len = cordee__envelope__get_packed_size(env);
-    uint8_t *body = malloc(len ? len : 1);
-    if (!body) {
-        log_error("service: no memory for an answer of %zu bytes", len);
-        return;
-    }
-    cordee__envelope__pack(env, body);
-    p->service->o.send(p->service->o.ctx, p->name, body, len);
-    free(body);
+    struct buf body = { 0 };
+    struct why why;
+    if (frame_put_body(&body, env, &why) == ERR_OK)
+        p->service->o.send(p->service->o.ctx, p->name, body.data, body.len);
+    else
+        log_error("service: an answer is lost: %s", why.text);
+    buf_fini(&body);
 }
 
 void service_answer_failed(struct service_peer *p, uint64_t id, err code, const char *reason)

@@ -49,13 +49,11 @@ static struct link *link_of(struct backend *b)
 
 static err envelope_send(struct link *l, const Cordee__Envelope *env, struct why *why)
 {
-    size_t len = cordee__envelope__get_packed_size(env);
-    uint8_t *body = malloc(len ? len : 1);
-    if (!body)
-        return why_set(why, ERR_NOMEM, "no memory for a message of %zu bytes", len);
-    cordee__envelope__pack(env, body);
-    err e = l->o.send(l->o.ctx, body, len, why);
-    free(body);
+    struct buf body = { 0 };
+    err e = frame_put_body(&body, env, why);
+    if (e == ERR_OK)
+        e = l->o.send(l->o.ctx, body.data, body.len, why);
+    buf_fini(&body);
     return e;
 }
 

@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-#include "proto/cordee.pb-c.h"
+#include "proto/frame.h"
 
 /* n token ids as the wire's unsigned ones; ids are never negative here. */
 static uint32_t *wire_ids(const int32_t *ids)
@@ -65,8 +65,7 @@ err link_encode(const struct journal_entry *en, struct buf *out, struct why *why
     Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
     Cordee__Generate g;
     Cordee__Sampling s;
-    uint8_t *packed = NULL;
-    size_t n_bias = (size_t)en->req.sampling.n_bias, len;
+    size_t n_bias = (size_t)en->req.sampling.n_bias;
     Cordee__Bias *bias = calloc(n_bias + 1, sizeof *bias), **list = calloc(n_bias + 1, sizeof *list);
     if (!bias || !list)
         FAIL(ERR_NOMEM, "no memory for %zu biases", n_bias);
@@ -85,17 +84,8 @@ err link_encode(const struct journal_entry *en, struct buf *out, struct why *why
     env.id = en->wire;
     env.body_case = CORDEE__ENVELOPE__BODY_GENERATE;
     env.generate = &g;
-    len = cordee__envelope__get_packed_size(&env);
-    packed = malloc(len);
-    if (!packed)
-        FAIL(ERR_NOMEM, "no memory for a message of %zu bytes", len);
-    cordee__envelope__pack(&env, packed);
-    buf_put(out, packed, len);
-    if (out->failed)
-        FAIL(ERR_NOMEM, "no memory for a message of %zu bytes", len);
-    e = ERR_OK;
+    TRY(frame_put_body(out, &env, why));
 out:
-    free(packed);
     free(bias);
     free(list);
     return e;
