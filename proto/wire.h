@@ -119,6 +119,7 @@ enum {
     WIRE_ROW_DEAD = 8,
     WIRE_ROW_LONG = 16,
     WIRE_ROW_EMBED = 32,
+    WIRE_ROW_FAILED = 0x40, /* results only: no number came of the row; its sequence fails, nothing else */
     WIRE_ROW_RING = 0x80, /* token unknown to rank 0 yet: stage 1 has or gets it over the ring */
     WIRE_ROW_KNOWN = 0xbf,
 

@@ -44,8 +44,9 @@ static bool result_ok(const struct result_record *rec, const struct wire_limits 
 {
     return rec->slot < lim->max_slots && rec->pos >= 0 && (uint32_t)rec->pos < lim->max_context &&
            rec->token >= -1 && rec->token < lim->n_vocab && rec->argmax >= -1 && rec->argmax < lim->n_vocab &&
-           !isnan(rec->logprob) && !(rec->flags & ~WIRE_ROW_KNOWN) && rec->n_top <= WIRE_MAX_TOP &&
-           rec->ended <= 1 && !((rec->flags & WIRE_ROW_EMBED) && lim->n_hidden == 0) && !((rec->flags & WIRE_ROW_SAMPLE) && rec->token < 0 && !(rec->flags & WIRE_ROW_DEAD));
+           !isnan(rec->logprob) && !(rec->flags & ~(WIRE_ROW_KNOWN | WIRE_ROW_FAILED)) && rec->n_top <= WIRE_MAX_TOP &&
+           rec->ended <= 1 && !((rec->flags & WIRE_ROW_EMBED) && lim->n_hidden == 0) && !((rec->flags & WIRE_ROW_SAMPLE) && rec->token < 0 &&
+           !(rec->flags & (WIRE_ROW_DEAD | WIRE_ROW_FAILED)));
 }
 
 err wire_get_result(const void *src, size_t len, size_t *at, const struct wire_limits *lim,
@@ -66,7 +67,7 @@ err wire_get_result(const void *src, size_t len, size_t *at, const struct wire_l
         if (top[i].token < 0 || top[i].token >= lim->n_vocab || isnan(top[i].logprob))
             return why_set(why, ERR_FORMAT, "results: an alternative at byte %zu is out of range", *at);
     const float *hidden = (const float *)(top + rec.n_top);
-    uint32_t n_hidden = rec.flags & WIRE_ROW_EMBED ? lim->n_hidden : 0;
+    uint32_t n_hidden = (rec.flags & (WIRE_ROW_EMBED | WIRE_ROW_FAILED)) == WIRE_ROW_EMBED ? lim->n_hidden : 0;
     if ((len - *at - sizeof rec - rec.n_top * sizeof *top) / 8 < ((size_t)n_hidden + 1) / 2)
         return why_set(why, ERR_FORMAT, "results: cut at byte %zu", *at);
     for (uint32_t i = 0; i < n_hidden; i++)

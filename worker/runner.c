@@ -14,6 +14,7 @@
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/pause.h"
 
 enum { SPIN_NS = 20000 };
@@ -95,6 +96,15 @@ static err pool_text(struct runner *r, const struct job *j, int last, float *out
     return ERR_OK;
 }
 
+/* A row without numbers is the misfortune of its sequence: rank 0 fails that one, and the
+ * step that may be in flight for it already is dead. */
+static void fail_row(struct wire_result *a, const struct why *why)
+{
+    log_debug("%s", why->text);
+    a->flags |= WIRE_ROW_FAILED;
+    a->ended = (a->flags & ROW_SAMPLE) != 0;
+}
+
 /* One answer for every row that samples, scores or embeds; dead rows have an empty one. */
 static err make_answers(struct runner *r, struct job *j, int n_results, struct why *why)
 {
@@ -118,15 +128,23 @@ static err make_answers(struct runner *r, struct job *j, int n_results, struct w
         if (asked & ROW_EMBED) { /* only encoders have such rows, and no others that ask */
             float *pooled = j->pooled + (size_t)n_pooled++ * r->o.limits.n_hidden;
             err e = pool_text(r, j, i, pooled, why);
+            if (e == ERR_FORMAT) {
+                fail_row(a, why);
+                continue;
+            }
             if (e != ERR_OK)
                 return e;
             a->n_hidden = r->o.limits.n_hidden;
             a->hidden = pooled;
             continue;
         }
-        if (!ours || isnan(got->logprob))
-            return why_set(why, ERR_FORMAT, "no usable result for slot %u at position %d (%s)", slot, row->pos,
-                           ours ? "the logits are not numbers" : "none was computed");
+        if (!ours)
+            return why_set(why, ERR_FORMAT, "no result for slot %u at position %d", slot, row->pos);
+        if (isnan(got->logprob)) {
+            why_set(why, ERR_FORMAT, "the logits of slot %u at position %d are not numbers", slot, row->pos);
+            fail_row(a, why);
+            continue;
+        }
         a->token = got->token;
         a->argmax = got->argmax;
         a->logprob = got->logprob;

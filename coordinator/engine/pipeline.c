@@ -244,7 +244,7 @@ static const char *mismatch(const struct expected *x, const struct wire_result *
         return "is of another kind";
     if (r->flags & WIRE_ROW_DEAD)
         return x->flags & WIRE_ROW_RING ? NULL : "is dead without a reason";
-    if (asked == WIRE_ROW_EMBED)
+    if (asked == WIRE_ROW_EMBED || r->flags & WIRE_ROW_FAILED)
         return NULL;
     if (asked == WIRE_ROW_SCORE)
         return r->token != x->target ? "prices another token" : NULL;
@@ -272,7 +272,9 @@ static err take_results(struct pipeline *p, const struct msg_head *head, struct 
         const char *fault = mismatch(x, &r);
         if (fault)
             FAIL(ERR_PEER, "result %d of step %u %s (slot %u, position %d)", i, f->step, fault, r.slot, r.pos);
-        if (x->flags & WIRE_ROW_EMBED)
+        if (r.flags & WIRE_ROW_FAILED)
+            p->sink.failed(p->sink.ctx, x->seq, &r);
+        else if (x->flags & WIRE_ROW_EMBED)
             p->sink.embedding(p->sink.ctx, x->seq, &r);
         else if (x->flags & WIRE_ROW_SCORE)
             p->sink.score(p->sink.ctx, x->seq, &r);

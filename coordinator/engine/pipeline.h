@@ -36,6 +36,7 @@ struct pipeline_sink {
     void (*score)(void *ctx, struct seq *s, const struct wire_result *r);  /* of tokens[r->pos + 1] */
     void (*sample)(void *ctx, struct seq *s, const struct wire_result *r); /* the token at r->pos + 1 */
     void (*embedding)(void *ctx, struct seq *s, const struct wire_result *r); /* of the whole text */
+    void (*failed)(void *ctx, struct seq *s, const struct wire_result *r); /* no number came of this row */
     /* A micro-batch with rows of s is back; results before, n_flight is reduced. */
     void (*landed)(void *ctx, struct seq *s);
 };

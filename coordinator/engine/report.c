@@ -9,6 +9,8 @@
 
 #include "coordinator/engine/engine_state.h"
 
+#define NOT_NUMBERS "the model's logits for this text are not numbers"
+
 static void emit(struct seq *s, struct gen_event ev)
 {
     ev.n_prompt = s->n_prompt;
@@ -25,24 +27,6 @@ static void emit_score(struct seq *s, int pos, const struct kvmap_score *score)
         .kind = GEN_PROMPT, .pos = pos, .token = s->tokens[pos], .logprob = score->logprob,
         .argmax = score->argmax, .n_top = score->n_top < s->n_top ? score->n_top : s->n_top, .top = score->top,
     });
-}
-
-/* Reports the scores that come before the first own one: those of shared tokens,
- * which by now are there (their rows went first), or that of the first token. */
-static void emit_scores_before(struct engine *en, struct seq *s)
-{
-    int end = s->n_shared * ENGINE_PAGE_ROWS;
-    struct kvmap_score score = {NAN, -1, 0, NULL};
-    if (!s->score)
-        return;
-    if (end == 0 && s->next_score == 0)
-        emit_score(s, 0, &score);
-    while (!s->cancelled && s->next_score < end) {
-        int pos = s->next_score;
-        bool there = kvmap_score_get(en->kv, s->pages[pos / ENGINE_PAGE_ROWS], pos % ENGINE_PAGE_ROWS, &score);
-        assert(there);
-        emit_score(s, pos, &score);
-    }
 }
 
 static void end_seq(struct engine *en, struct seq *s, struct gen_event ev)
@@ -62,6 +46,30 @@ void report_finish(struct engine *en, struct seq *s, enum finish how)
 void report_failure(struct engine *en, struct seq *s, err code, const char *reason)
 {
     end_seq(en, s, (struct gen_event){.kind = GEN_FAILED, .pos = s->n_known, .code = code, .reason = reason});
+}
+
+/* Reports the scores that come before the first own one: those of shared tokens,
+ * which by now are there (their rows went first), or that of the first token. False:
+ * the sequence is over: its owner left, or a shared row has no numbers. */
+static bool emit_scores_before(struct engine *en, struct seq *s)
+{
+    int end = s->n_shared * ENGINE_PAGE_ROWS;
+    struct kvmap_score score = {NAN, -1, 0, NULL};
+    if (!s->score)
+        return true;
+    if (end == 0 && s->next_score == 0)
+        emit_score(s, 0, &score);
+    while (!s->cancelled && s->next_score < end) {
+        int pos = s->next_score;
+        bool there = kvmap_score_get(en->kv, s->pages[pos / ENGINE_PAGE_ROWS], pos % ENGINE_PAGE_ROWS, &score);
+        assert(there);
+        if (isnan(score.logprob) && pos > 0) {
+            report_failure(en, s, ERR_UNSUPPORTED, NOT_NUMBERS);
+            return false;
+        }
+        emit_score(s, pos, &score);
+    }
+    return !s->cancelled;
 }
 
 /* ---- results ---------------------------------------------------------------------- */
@@ -89,9 +97,8 @@ static void on_score(void *ctx, struct seq *s, const struct wire_result *r)
     keep_score(en, s, r->pos + 1, &score);
     if (s->cancelled || s->state == SEQ_ENDED)
         return;
-    emit_scores_before(en, s);
     /* After a preemption, what was reported before is not reported again. */
-    if (r->pos + 1 == s->next_score && !s->cancelled)
+    if (emit_scores_before(en, s) && r->pos + 1 == s->next_score)
         emit_score(s, r->pos + 1, &score);
 }
 
@@ -102,8 +109,7 @@ static void on_sample(void *ctx, struct seq *s, const struct wire_result *r)
     s->n_pending--;
     if (s->cancelled || s->state == SEQ_ENDED)
         return;
-    emit_scores_before(en, s);
-    if (s->cancelled)
+    if (!emit_scores_before(en, s))
         return;
     copy_top(top, r);
     assert(r->pos + 1 == s->n_known && s->n_known < s->max_tokens);
@@ -127,18 +133,30 @@ static void on_embedding(void *ctx, struct seq *s, const struct wire_result *r)
         });
 }
 
+/* The last stage got no numbers for a row: a file with infinities, an adapter that
+ * overflows. The same would come of it again, so it is this sequence's end. */
+static void on_failed(void *ctx, struct seq *s, const struct wire_result *r)
+{
+    struct engine *en = ctx;
+    struct kvmap_score none = {NAN, -1, 0, NULL};
+    s->n_pending -= (r->flags & WIRE_ROW_SAMPLE) != 0;
+    if (r->flags & WIRE_ROW_SCORE)
+        keep_score(en, s, r->pos + 1, &none);
+    if (!s->cancelled && s->state != SEQ_ENDED)
+        report_failure(en, s, ERR_UNSUPPORTED, NOT_NUMBERS);
+}
+
 /* What has no token to wait for is complete when its last row is back. */
 static void on_landed(void *ctx, struct seq *s)
 {
     struct engine *en = ctx;
     if (s->cancelled || s->state != SEQ_RUNNING || s->n_flight > 0 || s->next < s->n_rows)
         return;
-    emit_scores_before(en, s);
-    if (!s->cancelled && seq_is_complete(s))
+    if (emit_scores_before(en, s) && seq_is_complete(s))
         report_finish(en, s, seq_finish(s));
 }
 
 struct pipeline_sink report_sink(struct engine *en)
 {
-    return (struct pipeline_sink){en, on_score, on_sample, on_embedding, on_landed};
+    return (struct pipeline_sink){en, on_score, on_sample, on_embedding, on_failed, on_landed};
 }

@@ -2,6 +2,7 @@
 #include "tests/cluster/fake_stage.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,6 +115,8 @@ static void answer(struct stage *s, const struct batch_row *row, uint32_t name, 
     };
     out->token = sample ? draw(h, &slot->params, slot->history, row->pos) : row->target;
     out->logprob = price(h, out->token);
+    if (slot->params.seed == FAKE_POISON_SEED && row->pos >= FAKE_POISON_POS)
+        out->logprob = NAN;
     for (int i = 0; i < row->n_top; i++)
         out->top[i] = (struct token_logprob){(best(h) + i) % FAKE_VOCAB, -(float)i};
 }

@@ -14,6 +14,8 @@
 #include "shard/stage.h"
 
 enum { FAKE_LAYERS = 6, FAKE_EMBD = 4, FAKE_VOCAB = 211 };
+/* A request with this seed gets no numbers from this position on. */
+enum { FAKE_POISON_SEED = 0xbad, FAKE_POISON_POS = 40 };
 
 struct stage *fake_stage_open(struct stage_range range, const struct stage_limits *lim, unsigned jitter_us);
 void fake_stage_close(struct stage *s);

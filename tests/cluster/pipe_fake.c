@@ -312,6 +312,45 @@ static void shared_prefixes_are_computed_once(void **state)
         }
 }
 
+/* Rows without numbers, generated, scored and shared, end their own sequence only. */
+static void what_has_no_numbers_fails_alone(void **state)
+{
+    (void)state;
+    for (int n = 1; n <= 3; n++)
+        for (int score = 0; score <= 1; score++) {
+            struct pipe_options o = options(n);
+            struct pipe *p = open_fake(&o, 50);
+            for (int i = 0; i < MANY; i++) {
+                make_request(i, score ? 64 : 0, 10 + rnd(20), 40);
+                requests[i].score_prompt = score;
+                if (i % 4 == 1 && !score) /* the shared rows of a scored prompt are computed by anybody */
+                    requests[i].sampling.seed = FAKE_POISON_SEED;
+            }
+            if (score)
+                requests[0].sampling.seed = FAKE_POISON_SEED;
+            run_all(p, MANY);
+            for (int i = 0; i < MANY; i++) {
+                bool poisoned = requests[i].sampling.seed == FAKE_POISON_SEED;
+                assert_true(taken[i].over);
+                if (poisoned)
+                    assert_int_equal(taken[i].last.kind, GEN_FAILED);
+                if (taken[i].last.kind == GEN_FAILED)
+                    assert_int_equal(taken[i].last.code, ERR_UNSUPPORTED);
+                assert_true(poisoned || score || taken[i].last.kind == GEN_FINISHED);
+                check_taken(i, taken[i].last.kind == GEN_FINISHED);
+            }
+            for (int i = 0; i < 4; i++) /* and the pipeline is as good as new */
+                make_request(i, 0, 50, 20);
+            run_all(p, 4);
+            for (int i = 0; i < 4; i++)
+                check_taken(i, true);
+            struct engine_stats st;
+            engine_stats(pipe_engine(p), &st);
+            assert_int_equal(st.pages_used, 0);
+            close_fake(p, n, ERR_OK);
+        }
+}
+
 static void scores_are_not_taken_from_pages_without(void **state)
 {
     (void)state;
@@ -436,6 +475,7 @@ int main(void)
         cmocka_unit_test(resumed_at_every_cut),
         cmocka_unit_test(prompts_are_scored),
         cmocka_unit_test(shared_prefixes_are_computed_once),
+        cmocka_unit_test(what_has_no_numbers_fails_alone),
         cmocka_unit_test(scores_are_not_taken_from_pages_without),
         cmocka_unit_test(no_sharing_computes_everything),
         cmocka_unit_test(refusals),
