@@ -24,7 +24,7 @@ struct source {
     struct reader reader;
     struct arena arena;
     const struct arch_desc *arch; /* NULL: unknown */
-    struct hparams hp;
+    struct hparams hp; /* n_layer 0: they could not be read */
     struct binding bind;
     err not_runnable; /* ERR_OK: it is */
     struct why why_not;
@@ -117,7 +117,7 @@ static err make_runnable(struct source *s, struct why *why)
              hf ? "config.json: model_type" : "general.architecture");
     s->arch = hf ? arch_find_hf(r->family) : arch_find(r->family);
     if (r->tensors.n == 0)
-        FAIL(ERR_NOTFOUND, "%s: holds no tensors, only a tokenizer", r->path);
+        FAIL(ERR_NOTFOUND, "%s: holds no tensors; a tokenizer at most", r->path);
     if (!s->arch)
         FAIL(ERR_UNSUPPORTED, "%s: family %.64s is not supported; supported: %s", r->path, r->family,
              arch_names());
@@ -480,7 +480,13 @@ static void put_count(struct fact_out *f, const char *key, uint64_t n)
     buf_printf(f->out, f->json ? "%" PRIu64 : "%" PRIu64 "\n", n);
 }
 
-/* "Q4_K 120, F32 33": how many tensors of each type, in order of appearance. */
+static bool same_type(const struct file_tensor *a, const struct file_tensor *b)
+{
+    return strcmp(a->type_name, b->type_name) == 0 && a->codec == b->codec && a->fmt == b->fmt;
+}
+
+/* "Q4_K 120, F32 33": how many tensors of each type, in order of appearance; "GPTQ as q4_0 7"
+ * if they are computed with as another one. */
 static void put_types(struct fact_out *f, const struct source *s)
 {
     const struct catalog *c = &s->reader.tensors;
@@ -491,12 +497,14 @@ static void put_types(struct fact_out *f, const struct source *s)
         size_t n = 0;
         bool seen = false;
         for (size_t k = 0; k < i && !seen; k++)
-            seen = strcmp(c->t[k].type_name, c->t[i].type_name) == 0;
+            seen = same_type(&c->t[k], &c->t[i]);
         if (seen)
             continue;
         for (size_t k = i; k < c->n; k++)
-            n += strcmp(c->t[k].type_name, c->t[i].type_name) == 0;
-        buf_printf(&text, "%s%s %zu", text.len ? ", " : "", c->t[i].type_name, n);
+            n += same_type(&c->t[k], &c->t[i]);
+        const bool coded = c->t[i].codec != CODEC_PLAIN && c->t[i].fmt != FMT_COUNT;
+        buf_printf(&text, "%s%s%s%s %zu", text.len ? ", " : "", c->t[i].type_name, coded ? " as " : "",
+                   coded ? fmt_traits[c->t[i].fmt].name : "", n);
     }
     put_text(f, "types", text.len ? text.data : "");
     buf_fini(&text);
@@ -525,13 +533,19 @@ static void put_tokenizer(struct fact_out *f, const struct source *s)
 {
     struct tokenizer *t = NULL;
     struct why why = {""};
-    char text[32];
+    char text[96];
 
     if (source_tokenizer(s, &t, &why)) {
         put_text(f, "tokenizer", why.text);
         return;
     }
-    snprintf(text, sizeof text, "%d tokens", tokenizer_size(t));
+    const int32_t *ends;
+    const size_t n_ends = tokenizer_eog(t, &ends);
+    int at = snprintf(text, sizeof text, "%s, %d tokens", tokenizer_kind(t), tokenizer_size(t));
+    if (tokenizer_bos(t) >= 0)
+        at += snprintf(text + at, sizeof text - (size_t)at, ", begin %d", tokenizer_bos(t));
+    for (size_t i = 0; i < n_ends && i < 4; i++)
+        at += snprintf(text + at, sizeof text - (size_t)at, "%s %d", i ? "" : ", end", ends[i]);
     put_text(f, "tokenizer", text);
     tokenizer_close(t);
 }
@@ -549,7 +563,7 @@ void source_describe(const struct source *s, bool json, struct buf *out)
     put_count(&f, "tensors", s->reader.tensors.n);
     put_count(&f, "parameters", source_parameters(s));
     put_types(&f, s);
-    if (!s->not_runnable)
+    if (s->hp.n_layer)
         put_shape(&f, &s->hp);
     put_tokenizer(&f, s);
     put_text(&f, "chat_template", s->reader.chat_template ? "yes" : "no");

@@ -143,6 +143,15 @@ void tok_ids_fini(struct tok_ids *ids)
     *ids = (struct tok_ids){0};
 }
 
+const char *tokenizer_kind(const struct tokenizer *t)
+{
+    static const char *const names[] = {[TOK_SPM] = "SentencePiece BPE",
+                                        [TOK_BPE] = "BPE",
+                                        [TOK_UNIGRAM] = "unigram",
+                                        [TOK_WORDPIECE] = "WordPiece"};
+    return names[t->model];
+}
+
 int tokenizer_size(const struct tokenizer *t)
 {
     return (int)t->vocab.n;

@@ -128,6 +128,8 @@ void tok_stream_fini(struct tok_stream *s);
 MUST_CHECK err tok_stream_push(struct tok_stream *s, int32_t id, struct buf *out, struct why *why);
 MUST_CHECK err tok_stream_end(struct tok_stream *s, struct buf *out, struct why *why);
 
+/* "BPE", "SentencePiece BPE", "unigram" or "WordPiece"; static storage. */
+const char *tokenizer_kind(const struct tokenizer *t);
 int tokenizer_size(const struct tokenizer *t);
 int tokenizer_bos(const struct tokenizer *t); /* -1: none */
 int tokenizer_eos(const struct tokenizer *t);

@@ -4,8 +4,8 @@
  * directories of tests/golden/reference, a part of it) that is supported runs in
  * exact precision with an f32 KV cache. Logits may differ by 1e-4 + 1e-4 |x| (both sides
  * sum in f32, in other orders; measured distances are near 1e-5), greedy tokens of
- * the safe steps must be equal. The set's own README tells which files need a
- * variant golden and why.
+ * the safe steps must be equal, and a cut into 1, 2 and 3 stages must give the same bits.
+ * The set's own README tells which files need a variant golden and why.
  */
 #include <dirent.h>
 #include <math.h>
@@ -57,7 +57,16 @@ struct worst {
     double most, sum; /* of |difference| over all logits compared, and how many */
     size_t n;
     int bad_greedy, cases;
+    uint64_t bits; /* of all logits and tokens, mixed: equal for every number of stages */
+    bool same_bits;
 };
+
+static void mix_bits(struct worst *w, const void *data, size_t n)
+{
+    const unsigned char *p = data;
+    for (size_t i = 0; i < n; i++)
+        w->bits = (w->bits ^ p[i]) * 0x100000001b3u;
+}
 
 /* Largest excess over the tolerance's relative part. */
 static double distance(const float *got, const float *want, size_t n)
@@ -94,6 +103,7 @@ static void check_logits(struct chain *c, const char *dir, const json_t *spec, c
     chain_run(c);
     for (int i = all ? 0 : n - 1; i < n; i++) {
         chain_logits(c, i, got);
+        mix_bits(w, got, vocab * sizeof *got);
         double d = distance(got, want + (all ? (size_t)i * vocab : 0), vocab);
         count_differences(w, got, want + (all ? (size_t)i * vocab : 0), vocab);
         w->logit = d > w->logit || isnan(d) ? d : w->logit;
@@ -118,14 +128,15 @@ static void check_greedy(struct chain *c, const json_t *greedy, const int32_t *i
     }
     for (int i = 0; i < steps; i++) {
         w->bad_greedy += token != want[i];
+        mix_bits(w, &token, sizeof token);
         token = chain_next(c, 0, want[i], n + i, NULL);
     }
 }
 
-static struct worst run_model(const char *gguf, const char *dir)
+static struct worst run_cut(const char *gguf, const char *dir, int stages)
 {
     struct chain c;
-    struct chain_options o = {.stages = 2,
+    struct chain_options o = {.stages = stages,
                               .threads = 2,
                               .max_rows = 160,
                               .isa = cpu_isa(),
@@ -149,6 +160,15 @@ static struct worst run_model(const char *gguf, const char *dir)
     }
     chain_close(&c);
     json_decref(root);
+    return w;
+}
+
+static struct worst run_model(const char *gguf, const char *dir)
+{
+    struct worst w = run_cut(gguf, dir, 2);
+    w.same_bits = true;
+    for (int stages = 1; stages <= 3; stages += 2)
+        w.same_bits = w.same_bits && run_cut(gguf, dir, stages).bits == w.bits;
     return w;
 }
 
@@ -188,10 +208,9 @@ static bool runnable(const char *path)
 
 static bool is_good(const struct worst *w)
 {
-    return w->logit <= 1e-4 && w->logprob <= 3e-4 && w->bad_greedy == 0;
+    return w->logit <= 1e-4 && w->logprob <= 3e-4 && w->bad_greedy == 0 && w->same_bits;
 }
 
-/* Runs one model against its golden, or else the variant. Returns 1 for a failure. */
 static FILE *table; /* docs/families.md when CORDEE_FAMILIES_TABLE names it, else NULL */
 
 static void table_open(void)
@@ -203,12 +222,16 @@ static void table_open(void)
         fputs("# Families against Hugging Face transformers\n\n"
               "Written by `CORDEE_FAMILIES_TABLE=docs/families.md golden_test_families` over the whole "
               "conformance set:\n"
-              "tiny random models, exact precision, f32 KV cache, two stages. Differences are of logits, "
-              "whose standard\n"
-              "deviation is about 2. Greedy misses count the tokens, of all that are decided by more than "
-              "1e-3, that differ.\n\n"
-              "| model | family | logits compared | largest difference | mean difference | greedy misses |\n"
-              "|---|---|---|---|---|---|\n",
+              "tiny random models, exact precision, f32 KV cache. Differences are of logits (encoders: of "
+              "hidden states),\n"
+              "whose standard deviation is about 2. Greedy misses count the tokens, of all that are decided "
+              "by more than\n"
+              "1e-3, that differ. The last column compares all logits and tokens of 1, 2 and 3 stages. What "
+              "formats are read\n"
+              "is in formats.md.\n\n"
+              "| model | family | values compared | largest difference | mean difference | greedy misses | "
+              "1, 2, 3 stages |\n"
+              "|---|---|---|---|---|---|---|\n",
               table);
 }
 
@@ -218,11 +241,12 @@ static void table_row(const char *label, const char *model, const struct worst *
 
     if (!table || source_open(model, &src, NULL))
         return;
-    fprintf(table, "| %s | %s | %zu | %.1e | %.1e | %d |\n", label, source_arch(src)->name, w->n, w->most,
-            w->n ? w->sum / (double)w->n : 0, w->bad_greedy);
+    fprintf(table, "| %s | %s | %zu | %.1e | %.1e | %d | %s |\n", label, source_arch(src)->name, w->n,
+            w->most, w->n ? w->sum / (double)w->n : 0, w->bad_greedy, w->same_bits ? "same bits" : "differ");
     source_close(src);
 }
 
+/* Runs one model against its golden, or else the variant. Returns 1 for a failure. */
 static int check_model(const char *label, const char *model, const char *dir, const char *variant)
 {
     struct worst w = run_model(model, dir);
@@ -232,8 +256,8 @@ static int check_model(const char *label, const char *model, const char *dir, co
         which = strrchr(variant, '@');
     }
     table_row(path_of("%s%s", label, which).text, model, &w);
-    print_message("  %-32s logits %.1e  logprobs %.1e  greedy misses %d %s%s\n", label, w.logit, w.logprob,
-                  w.bad_greedy, which, is_good(&w) ? "" : "   <-- BAD");
+    print_message("  %-32s logits %.1e  logprobs %.1e  greedy misses %d %s%s%s\n", label, w.logit, w.logprob,
+                  w.bad_greedy, which, w.same_bits ? "" : " OTHER BITS", is_good(&w) ? "" : "   <-- BAD");
     return !is_good(&w);
 }
 
@@ -244,10 +268,10 @@ static bool ends_in(const char *s, const char *end)
 }
 
 /* An encoder: the whole text in one step, final hidden states against last_hidden. */
-static double encoder_distance(const char *model, const char *dir)
+static struct worst encoder_run(const char *model, const char *dir, int stages)
 {
     struct chain c;
-    struct chain_options o = {.stages = 2,
+    struct chain_options o = {.stages = stages,
                               .threads = 2,
                               .max_rows = 256,
                               .isa = cpu_isa(),
@@ -255,7 +279,7 @@ static double encoder_distance(const char *model, const char *dir)
                               .kv_type = KV_F32};
     const char *name;
     json_t *value, *root = json_load_file(path_of("%s/expected.json", dir).text, JSON_ALLOW_NUL, NULL);
-    double most = 0;
+    struct worst w = {.same_bits = true};
     assert_non_null(root);
     chain_open(&c, model, &o);
     size_t n_embd = (size_t)c.hp->n_embd;
@@ -271,15 +295,17 @@ static double encoder_distance(const char *model, const char *dir)
         chain_run(&c);
         for (int i = 0; i < n; i++) {
             stage_hidden(c.stages[o.stages - 1], i, got);
+            mix_bits(&w, got, n_embd * sizeof *got);
             double d = distance(got, want + (size_t)i * n_embd, n_embd);
-            most = d > most || isnan(d) ? d : most;
+            count_differences(&w, got, want + (size_t)i * n_embd, n_embd);
+            w.logit = d > w.logit || isnan(d) ? d : w.logit;
         }
         free(want);
     }
     free(got);
     chain_close(&c);
     json_decref(root);
-    return most;
+    return w;
 }
 
 static void encoders_equal_transformers(void **state)
@@ -289,10 +315,14 @@ static void encoders_equal_transformers(void **state)
         skip();
     const char *models[] = {"models/bert", "gguf/bert.f16.gguf"};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
-        double d = encoder_distance(path_of("%s/golden/%s", golden_dir(), models[i]).text,
-                                    path_of("%s/golden/golden/bert", golden_dir()).text);
-        print_message("  %-32s hidden %.1e\n", models[i], d);
-        assert_true(d <= 1e-4);
+        struct path model = path_of("%s/golden/%s", golden_dir(), models[i]),
+                    dir = path_of("%s/golden/golden/bert", golden_dir());
+        struct worst w = encoder_run(model.text, dir.text, 2);
+        for (int stages = 1; stages <= 3; stages += 2)
+            w.same_bits = w.same_bits && encoder_run(model.text, dir.text, stages).bits == w.bits;
+        table_row(strrchr(models[i], '/') + 1, model.text, &w);
+        print_message("  %-32s hidden %.1e\n", models[i], w.logit);
+        assert_true(w.logit <= 1e-4 && w.same_bits);
     }
 }
 
