@@ -90,15 +90,16 @@ class Pair:
             engine.close()
 
     def turn(self, commands, n):
-        """{command: {engine: seconds}} and seconds of the read; the first engine changes with n."""
+        """{command: {engine: seconds}}, {command: seconds of a read beside it}; the first engine changes with n."""
         order = sorted(self.engines, reverse=n % 2 == 1)
-        taken = {}
+        taken, reads = {}, {}
         for command in commands:
             taken[command] = {}
             for name in order:
                 taken[command][name] = self.engines[name].seconds(command)
                 time.sleep(SETTLE)
-        return taken, self.engines["cordee"].seconds(f"read {READ_MIB}")
+            reads[command] = self.engines["cordee"].seconds(f"read {READ_MIB}")
+        return taken, reads
 
 
 def tokens_of(command):
@@ -133,16 +134,16 @@ def measure(options, key, path, commands, noisy=False):
     """Records of several commands on one loaded model. key: shape, type, threads, isa."""
     streams = max(int(c.split()[1]) if c.startswith("decode") else 1 for c in commands)
     runs = {(c, n): {"cordee": [], "llama": []} for c in commands for n in ((False, True) if noisy else (False,))}
-    reads = []
+    reads = {c: [] for c in commands}
     with Pair(options, path, key["threads"], streams, key["isa"]) as pair:
         pair.turn([c.rsplit(" ", 1)[0] + " 2" if c.startswith("decode") else "prompt 32" for c in commands], 0)
         for turn in range(options.runs):
             for noise in (False, True) if noisy else (False,):
                 with Noise(noise):
                     taken, read = pair.turn(commands, turn)
-                if not noise:
-                    reads.append((READ_MIB << 20) / read * 1e-9)
                 for command in commands:
+                    if not noise:
+                        reads[command].append((READ_MIB << 20) / read[command] * 1e-9)
                     for name, seconds in taken[command].items():
                         runs[command, noise][name].append(round(tokens_of(command) / seconds, 2))
     for (command, noise), values in runs.items():
@@ -150,7 +151,7 @@ def measure(options, key, path, commands, noisy=False):
         yield {**key, "test": "decode" if decode else "prompt", "noise": noise,
                "streams": int(command.split()[1]) if decode else 1,
                "cordee": statistics.median(values["cordee"]), "llama": statistics.median(values["llama"]),
-               "runs": values, "read_gbs": round(statistics.median(reads), 2),
+               "runs": values, "read_gbs": round(statistics.median(reads[command]), 2),
                "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
 
 
