@@ -3,13 +3,16 @@
  * SentencePiece merges whichever neighbours make the piece of the best score; the JSON
  * format wants a list of pairs, best first. So every way to cut a piece in two pieces
  * becomes a pair, and the pairs are ordered by the score of what they make.
+ *
+ * WordPiece lies in GGUF with U+2581 in front of what starts a word; the JSON format marks
+ * the others, with "##".
  */
 #include "tokenizer/export.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "tokenizer/pretok.h"
+#include "tokenizer/pipeline.h"
 
 #define SPACE_MARK "\xe2\x96\x81" /* U+2581 */
 
@@ -41,15 +44,35 @@ static void put_added(const struct tok_tables *t, struct buf *out)
     buf_puts(out, "],\n");
 }
 
+/* A piece as the JSON format spells it. */
+static void put_piece(const struct tok_tables *t, size_t id, struct buf *out)
+{
+    const struct tok_piece *p = &t->pieces[id];
+    const size_t mark = strlen(SPACE_MARK);
+    if (t->model != TOK_WORDPIECE || special(t, id) || p->type == TOKEN_USER_DEFINED || p->text[0] == '[') {
+        put_text(out, p->text, p->len);
+    } else if (p->len >= mark && memcmp(p->text, SPACE_MARK, mark) == 0) {
+        put_text(out, p->text + mark, p->len - mark);
+    } else {
+        struct buf rest;
+        buf_init(&rest);
+        buf_puts(&rest, "##");
+        buf_put(&rest, p->text, p->len);
+        put_text(out, rest.data ? rest.data : "", rest.len);
+        out->failed = out->failed || rest.failed;
+        buf_fini(&rest);
+    }
+}
+
 static void put_vocab(const struct tok_tables *t, struct buf *out)
 {
     buf_puts(out, "\"vocab\":{");
     for (size_t i = 0; i < t->n_pieces; i++) {
         buf_puts(out, i ? ",\n" : "\n");
-        put_text(out, t->pieces[i].text, t->pieces[i].len);
+        put_piece(t, i, out);
         buf_printf(out, ":%zu", i);
     }
-    buf_puts(out, "},\n");
+    buf_putc(out, '}');
 }
 
 /* ---- merges ----------------------------------------------------------------------------------- */
@@ -131,12 +154,13 @@ static void put_id(struct buf *out, const char *name, const struct tok_tables *t
         buf_puts(out, "null");
 }
 
-/* BOS and EOS around a text, as add_special does. */
+/* What add_special puts around a text: BOS and EOS, or [CLS] and [SEP]. */
 static void put_template(const struct tok_tables *t, struct buf *out)
 {
-    bool bos = t->add_bos && t->bos >= 0, eos = t->add_eos && t->eos >= 0;
-    const int ids[2] = {bos ? t->bos : -1, eos ? t->eos : -1};
-    if (!bos && !eos) {
+    const bool bert = t->model == TOK_WORDPIECE;
+    const int first = bert && t->cls >= 0 ? t->cls : t->bos, last = bert && t->sep >= 0 ? t->sep : t->eos;
+    const int ids[2] = {t->add_bos || bert ? first : -1, t->add_eos || bert ? last : -1};
+    if (ids[0] < 0 && ids[1] < 0) {
         buf_puts(out, "\"post_processor\":null,\n");
         return;
     }
@@ -193,8 +217,9 @@ static err put_byte_level(const struct tok_tables *t, struct buf *out, struct wh
                     "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":%s,\n",
                whole_words ? "true" : "false");
     put_vocab(t, out);
-    buf_puts(out, "\"merges\":[");
+    buf_puts(out, ",\n\"merges\":[");
     put_listed_merges(t, out);
+    buf_puts(out, "]}}\n");
     return ERR_OK;
 }
 
@@ -227,8 +252,25 @@ static err put_sentencepiece(const struct tok_tables *t, const struct tokenizer 
     buf_printf(out, ",\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":true,"
                     "\"byte_fallback\":%s,\"ignore_merges\":false,\n", has_bytes(t) ? "true" : "false");
     put_vocab(t, out);
-    buf_puts(out, "\"merges\":[");
-    return put_implied_merges(t, tok, out, why);
+    buf_puts(out, ",\n\"merges\":[");
+    err e = put_implied_merges(t, tok, out, why);
+    buf_puts(out, "]}}\n");
+    return e;
+}
+
+static void put_wordpiece(const struct tok_tables *t, struct buf *out)
+{
+    const char *lower = tables_uncased(t) ? "true" : "false";
+    buf_printf(out, "\"normalizer\":{\"type\":\"BertNormalizer\",\"clean_text\":true,\"handle_chinese_chars\":true,"
+                    "\"strip_accents\":%s,\"lowercase\":%s},\n\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\n"
+                    "\"decoder\":{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":true},\n", lower, lower);
+    put_template(t, out);
+    buf_puts(out, "\"model\":{\"type\":\"WordPiece\",\"continuing_subword_prefix\":\"##\","
+                  "\"max_input_chars_per_word\":100,");
+    put_id(out, "unk_token", t, t->unk);
+    buf_puts(out, ",\n");
+    put_vocab(t, out);
+    buf_puts(out, "}}\n");
 }
 
 err tokenizer_put_json(const struct tok_tables *t, const struct tokenizer *tok, struct buf *out, struct why *why)
@@ -243,10 +285,14 @@ err tokenizer_put_json(const struct tok_tables *t, const struct tokenizer *tok, 
     case TOK_SPM:
         e = put_sentencepiece(t, tok, out, why);
         break;
+    case TOK_WORDPIECE:
+        put_wordpiece(t, out);
+        e = ERR_OK;
+        break;
     default:
-        e = why_set(why, ERR_UNSUPPORTED, "only BPE tokenizers can be exported; use the model's own files");
+        e = why_set(why, ERR_UNSUPPORTED,
+                    "a unigram tokenizer cannot be exported from a GGUF file; use the model's own files");
     }
-    buf_puts(out, "]}}\n");
     if (e == ERR_OK && out->failed)
         e = why_set(why, ERR_NOMEM, "tokenizer.json");
     return e;

@@ -49,6 +49,9 @@ struct tokenizer {
 /* Empty, with the lock ready and no ids. NULL: no memory. */
 struct tokenizer *pipeline_new(void);
 
+/* Of a WordPiece vocabulary. GGUF has no flag for it: one without ASCII capitals is uncased. */
+bool tables_uncased(const struct tok_tables *t);
+
 /* Last step of every reader: end-of-generation ids. */
 MUST_CHECK err pipeline_finish(struct tokenizer *t, struct why *why);
 

@@ -107,8 +107,7 @@ out:
     return e;
 }
 
-/* GGUF has no flag for it: a vocabulary without ASCII capitals is uncased. */
-static bool is_uncased(const struct tok_tables *tab)
+bool tables_uncased(const struct tok_tables *tab)
 {
     for (size_t i = 0; i < tab->n_pieces; i++) {
         const struct tok_piece *p = &tab->pieces[i];
@@ -122,7 +121,7 @@ static bool is_uncased(const struct tok_tables *tab)
 static err open_wordpiece(struct tokenizer *t, const struct tok_tables *tab, struct why *why)
 {
     err e;
-    bool lower = is_uncased(tab);
+    bool lower = tables_uncased(tab);
     t->norm.step[t->norm.n++] = (struct norm_step){
         .kind = NORM_BERT, .clean = true, .ideographs = true, .accents = lower, .lower = lower};
     TRY(pre_list_add(&t->pre, (struct pre_step){.kind = PRE_SPACE, .behavior = PRE_REMOVED}, why));
