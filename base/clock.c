@@ -16,7 +16,7 @@
 enum {
     SPIN_NS = 20 * 1000,      /* how long a poller burns its core */
     FIRST_US = 50,            /* then it sleeps this long at a time ... */
-    PATIENT_NS = 1000 * 1000, /* ... until nothing came for this long */
+    PATIENCE = 64,            /* ... or 1/PATIENCE of the time it has waited, if that is more */
     SLACK_NS = 1000,
 };
 
@@ -66,18 +66,15 @@ void backoff_wait(struct backoff *b, int busy, unsigned max_us)
         return;
     }
     uint64_t now = now_ns();
-    if (!b->idle_since_ns) {
+    if (!b->idle_since_ns)
         b->idle_since_ns = now;
-        b->next_us = FIRST_US;
-    }
     uint64_t idle_ns = now - b->idle_since_ns;
     if (idle_ns < SPIN_NS) {
         cpu_pause();
         return;
     }
-    if (b->next_us > max_us)
-        b->next_us = max_us;
-    sleep_us(b->next_us);
-    if (idle_ns >= PATIENT_NS)
-        b->next_us = b->next_us >= max_us / 2 ? max_us : b->next_us * 2;
+    uint64_t us = idle_ns / 1000 / PATIENCE;
+    if (us < FIRST_US)
+        us = FIRST_US;
+    sleep_us(us < max_us ? (unsigned)us : max_us);
 }

@@ -129,6 +129,8 @@ static void reduce_row(const struct slice *s, int i, int block, const float *x, 
     size_t list = (size_t)worker * (size_t)slice_rows(h) + (size_t)i;
     struct token_logprob *top = h->top + list * SAMPLE_MAX_TOP;
     int *n_top = &h->n_top[list];
+    if (*n_top == r->n_top && part->best < top[r->n_top - 1].logprob)
+        return; /* most blocks */
     for (int c = 0; c < n; c++)
         if (*n_top < r->n_top || x[c] >= top[r->n_top - 1].logprob)
             top_insert(top, n_top, r->n_top, (struct token_logprob){first + c, x[c]});

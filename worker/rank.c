@@ -25,7 +25,7 @@
 #include "worker/worker.h"
 
 #define PLAN_SLEEP_US 1000
-#define FLIGHT_SLEEP_US 50 /* longest sleep while work is in flight: a long message needs several polls */
+#define FLIGHT_SLEEP_US 200 /* longest sleep while work is in flight: a long message needs several polls */
 #define REST_MS 100 /* between looks at MPI while rank 0 says that nothing is in flight */
 #define STATS_EVERY_MS 1000
 #define STATS_NEWS_MS 100 /* after a pause, if there were steps since: short runs are told of as well */

@@ -22,7 +22,7 @@
 #include "model/batch.h"
 #include "proto/frame.h"
 
-#define FLIGHT_SLEEP_US 50  /* longest sleep while work is in flight */
+#define FLIGHT_SLEEP_US 200 /* longest sleep while work is in flight */
 #define IDLE_SLEEP_US 1000
 #define DONE_WAIT_MS 10000
 #define REST_AFTER_MS 500 /* without anything in flight: the ranks are told to rest */
