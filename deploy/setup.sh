@@ -49,15 +49,17 @@ setup_packages() { # setup_packages GROUP...
     done
 }
 
-# The Python side of the tests. Without network the tests that need it skip.
-setup_venv() {
-    local want=tests/requirements.txt
+# The Python side of the tests: tests/requirements.txt or another file beside it.
+# Without network the tests that need it skip.
+setup_venv() { # setup_venv [NAME]
+    local name=${1:-requirements}.txt
+    local want=tests/$name
     [ -z "${CORDEE_NO_INSTALL:-}" ] || return 0
     [ -x $venv/bin/python ] || python3 -m venv $venv
-    cmp -s $want $venv/requirements.txt && return 0
+    cmp -s $want "$venv/$name" && return 0
     echo "run: installing Python packages into $venv"
     if $venv/bin/pip install -q --disable-pip-version-check -r $want >.cache/pip.log 2>&1; then
-        cp $want $venv/requirements.txt
+        cp $want "$venv/$name"
     else
         echo "run: no Python packages ($(tail -1 .cache/pip.log)): tests that need them are skipped" >&2
     fi
