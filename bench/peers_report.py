@@ -66,7 +66,9 @@ def verdicts(results):
     for shape in ("1b", "8b", "70b"):
         for kind in ORDER[:-1]:
             r = find(records, test="decode", shape=shape, type=kind)
-            want(f"decode {shape} {kind}, share of the read bandwidth", 0.9, share(r, "cordee") if r else None)
+            part = share(r, "cordee") if r else None
+            if part is not None and part <= 1.05:  # above: the machine changed between decode and read
+                want(f"decode {shape} {kind}, share of the read bandwidth", 0.9, part)
     for kind in ORDER[:-1]:
         one, two = (find(records, test="decode", type=kind, threads=n) for n in (1, 2))
         if one and two:
@@ -110,7 +112,7 @@ def tables(results, name):
            f"Written by `./run bench peers` from `{name}.json`; do not edit. Peer: {results.get('peer', '?')}, clang 19. "
            f"Features: {', '.join(here.get('features', []))}. Tokens/s, medians of alternating turns; \"of read\": "
            "bytes of the file that a token needs, against the read bandwidth measured between the same turns "
-           "with as many threads.", "", f"![ratios]({name}.svg)", "",
+           "with as many threads; more than 100 % means that the machine changed in between.", "", f"![ratios]({name}.svg)", "",
            "| what | Cordée | llama.cpp | ratio | Cordée, of read | llama.cpp, of read | read GB/s | measured (UTC) |",
            "|---|---|---|---|---|---|---|---|"]
     for r in in_order(results["records"]):
