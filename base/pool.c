@@ -3,10 +3,10 @@
  * A loop is published as a ticket: one 64-bit word holding the loop's generation
  * and how many items nobody has claimed yet. Whoever has time, the caller
  * included, claims the next chunk by compare-and-swap on the ticket. There is no
- * start barrier and no end barrier, and nobody has work that is his alone: the caller returns when every item is done,
- * and never waits for a thread that holds no chunk. A worker whose core was
- * taken by a neighbour therefore costs at most the chunk it holds, and a worker
- * that wakes up late finds nothing left and goes back to sleep.
+ * start barrier and no end barrier, and nobody has work that is his alone: the caller returns when every item
+ * is done, and never waits for a thread that holds no chunk. A worker whose core was taken by a neighbour
+ * therefore costs at most the chunk it holds, and a worker that wakes up late finds nothing left and goes
+ * back to sleep.
  *
  * Why a late worker cannot do harm. It reads the ticket, then the description
  * (fn, ctx, n, sizes), then claims. The claim succeeds only if generation and

@@ -23,16 +23,17 @@ struct core {
 
 struct cores {
     int n, n_domains;
-    bool all;         /* the mask is everything that the node (job, container) has */
-    struct core *at;  /* [n], in the order of the machine: domain after domain */
-    int *domains;     /* [n_domains] memory nodes in that order */
+    bool all;        /* the mask is everything that the node (job, container) has */
+    struct core *at; /* [n], in the order of the machine: domain after domain */
+    int *domains;    /* [n_domains] memory nodes in that order */
 };
 
 /* Of the calling thread.  ERR_IO: the topology cannot be read. */
 MUST_CHECK err cores_open(struct cores *out, struct why *why);
 /* Of a machine that hwloc makes up from a description ("numa:2 core:4 pu:2").
  * mask: list of hardware threads ("0-3,8"); NULL: all. For tests. */
-MUST_CHECK err cores_open_synthetic(const char *description, const char *mask, struct cores *out, struct why *why);
+MUST_CHECK err cores_open_synthetic(const char *description, const char *mask, struct cores *out,
+                                    struct why *why);
 void cores_close(struct cores *c);
 
 #endif

@@ -134,7 +134,8 @@ static err bind_seat(const struct cores *c, const struct seat_wish *w, const cha
     bool found = choose(&ch, w->n_local > 0 ? w->index * c->n_domains / w->n_local : 0);
     claims_end(s->claims);
     if (!found)
-        FAIL(ERR_REFUSED, "%d of %d cores are wanted and others have claimed too many", cores_wanted(&ch), c->n);
+        FAIL(ERR_REFUSED, "%d of %d cores are wanted and others have claimed too many", cores_wanted(&ch),
+             c->n);
     sit(s, &ch);
     e = ERR_OK;
 out:
@@ -186,7 +187,8 @@ void seat_close(struct seat *s)
 
 /* ---- saying so ---- */
 
-__attribute__((format(printf, 4, 5))) static size_t put(char *out, size_t size, size_t at, const char *format, ...)
+__attribute__((format(printf, 4, 5))) static size_t put(char *out, size_t size, size_t at, const char *format,
+                                                        ...)
 {
     va_list args;
     if (at >= size)

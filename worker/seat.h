@@ -20,9 +20,9 @@
 #include "worker/claims.h"
 #include "worker/cores.h"
 
-#define PINS(X)       \
-    X(AUTO, "auto")   \
-    X(OFF, "off")     \
+#define PINS(X)     \
+    X(AUTO, "auto") \
+    X(OFF, "off")   \
     X(ON, "on")
 enum pin {
 #define PIN(name, text) PIN_##name,

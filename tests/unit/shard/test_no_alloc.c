@@ -127,7 +127,8 @@ static void run_model(const char *name, enum precision precision)
 
     atomic_store(&n_calls, 0);
     for (int i = 0; i < ROWS; i++)
-        rows[i] = (struct batch_row){.token = 5 + i, .pos = i % (ROWS / 2), .seq = (uint16_t)(i / (ROWS / 2))};
+        rows[i] =
+            (struct batch_row){.token = 5 + i, .pos = i % (ROWS / 2), .seq = (uint16_t)(i / (ROWS / 2))};
     step(s, rows, ROWS, 0, seqs);
     for (int g = 0; g < STEPS; g++) {
         for (int q = 0; q < STREAMS; q++)

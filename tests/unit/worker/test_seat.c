@@ -224,10 +224,14 @@ static int file_close(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cores_are_read),      cmocka_unit_test(test_share_of_the_cores),
-        cmocka_unit_test(test_ranks_share_a_mask),  cmocka_unit_test(test_a_domain_with_room_is_found),
-        cmocka_unit_test(test_mask_of_the_launcher), cmocka_unit_test(test_when_threads_float),
-        cmocka_unit_test(test_claims),              cmocka_unit_test(test_pin_names),
+        cmocka_unit_test(test_cores_are_read),
+        cmocka_unit_test(test_share_of_the_cores),
+        cmocka_unit_test(test_ranks_share_a_mask),
+        cmocka_unit_test(test_a_domain_with_room_is_found),
+        cmocka_unit_test(test_mask_of_the_launcher),
+        cmocka_unit_test(test_when_threads_float),
+        cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_pin_names),
     };
     return cmocka_run_group_tests(tests, file_open, file_close);
 }
