@@ -1,14 +1,7 @@
-/* cluster.c - see cluster.h.
- *
- * Each epoch has a hub of its own: closing it is the quickest way to tell ranks on
- * every host that their epoch is over (they leave when the connection closes), and
- * no straggler of an old epoch can reach the new one. Every rank registers there before
- * it starts MPI; once it has found rank 0's hub it takes its leave, and only rank 0 stays.
- */
+/* cluster.c - see cluster.h and cluster_state.h. */
 #include "coordinator/supervise/cluster.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,207 +9,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "coordinator/supervise/process.h"
-#include "coordinator/supervise/roster.h"
-#include "coordinator/supervise/supervise.h"
-#include "proto/frame.h"
-#include "transport/control.h"
+#include "coordinator/supervise/cluster_state.h"
 
-#define KEY_BYTES 32
 #define STOP_TIMEOUT_MS 15000
 #define KILL_AGAIN_MS 200
 #define TICK_MS 100      /* while something starts or ends */
 #define QUIET_TICK_MS 1000
 #define GROW_IDLE_MS 5000 /* without a request, a pipeline is launched anew on hosts that are back */
 
-struct cluster {
-    struct cluster_options o;
-    struct supervise sup;
-    struct link *link;
-    struct roster *roster;
-    struct control *hub; /* NULL between epochs */
-    struct process mpiexec;
-    uint64_t killed_at_ms;
-    uint64_t lost_at_ms;  /* when the last epoch that was ready was lost; 0: never */
-    uint64_t ready_at_ms; /* of this epoch; 0: not yet */
-    uint64_t busy_at_ms;
-    char key[2 * KEY_BYTES + 1];
-    struct why last; /* the latest alarm, in words */
-    err last_code;
-    bool was_ready;
-    bool ended_unasked; /* mpiexec ended before anybody said why */
-    bool waits;         /* a launch is due, and there is no host for it */
-};
-
-static void step(struct cluster *c, enum supervise_event ev);
-
-/* Lost peers, silence and the system's moods pass; a file or a setting that is wrong
- * stays wrong however often it is tried. */
-static bool passes(err code)
-{
-    return code == ERR_PEER || code == ERR_TIMEOUT || code == ERR_IO || code == ERR_CANCELLED;
-}
-
-static void alarm_raised(struct cluster *c, err code, const char *reason)
-{
-    if (c->sup.stop_wanted)
-        return;
-    why_set(&c->last, code, "%s", reason);
-    c->last_code = code;
-    log_at(passes(code) ? LOG_WARN : LOG_DEBUG, "epoch %u: %s", c->sup.epoch, reason);
-    step(c, passes(code) ? SUP_ALARM : SUP_REFUSED);
-}
-
-/* It does not fit. With all hosts there and nothing ever served that is the end; else
- * requests are held until there is more memory: a host that comes back, a program that ends. */
-static void refused(struct cluster *c, err code, const char *reason)
-{
-    if (c->sup.stop_wanted)
-        return;
-    if (!c->was_ready && !roster_is_weakened(c->roster)) {
-        alarm_raised(c, code, reason);
-        return;
-    }
-    const char *hosts = roster_describe(c->roster);
-    why_set(&c->last, code, "%s%s%s", reason, *hosts ? "; " : "", hosts);
-    c->last_code = code;
-    step(c, SUP_HOLD);
-    log_warn("epoch %u: held: %s", c->sup.epoch, c->last.text);
-}
-
-/* ---- frames to and from rank 0 --------------------------------------------- */
-
-static err send_to_rank0(void *ctx, const void *body, size_t len, struct why *why)
-{
-    struct cluster *c = ctx;
-    if (!c->hub)
-        return why_set(why, ERR_PEER, "no epoch is up");
-    return control_send(c->hub, 0, body, len, why);
-}
-
-static void send_shutdown(struct cluster *c)
-{
-    Cordee__Envelope env = CORDEE__ENVELOPE__INIT;
-    Cordee__Shutdown shutdown = CORDEE__SHUTDOWN__INIT;
-    struct buf frame;
-    struct why why;
-
-    env.body_case = CORDEE__ENVELOPE__BODY_SHUTDOWN;
-    env.shutdown = &shutdown;
-    buf_init(&frame);
-    if (frame_put_body(&frame, &env, &why) == ERR_OK) {
-        if (send_to_rank0(c, frame.data, frame.len, &why) != ERR_OK)
-            alarm_raised(c, ERR_PEER, why.text);
-    }
-    buf_fini(&frame);
-}
-
-/* A rank ended with a reason: rank 0 for the pipeline, naming the rank that caused it, or
- * any rank for itself. */
-static void on_done(struct cluster *c, const Cordee__Done *d)
-{
-    err code = d->code < ERR_COUNT ? (err)d->code : ERR_PEER;
-    const char *reason = d->reason ? d->reason : err_text(code);
-    int rank = d->has_rank && d->rank <= INT_MAX ? (int)d->rank : -1;
-    if (code == ERR_OK) {
-        if (c->sup.state == SUPERVISE_READY)
-            alarm_raised(c, ERR_PEER, "the engine ended by itself");
-    } else if (code == ERR_REFUSED || code == ERR_NOMEM) {
-        refused(c, code, reason);
-    } else {
-        enum host_event ev = d->silent ? HOST_SILENT : passes(code) ? HOST_BROKE : HOST_UNFIT;
-        bool without = rank >= 0 && roster_blame(c->roster, rank, ev, reason);
-        alarm_raised(c, without ? ERR_PEER : code, reason);
-    }
-}
-
-static void on_frame(struct cluster *c, int rank, const uint8_t *data, size_t len)
-{
-    Cordee__Envelope *env;
-    struct why why;
-    if (frame_get(data, len, &env, &why) != ERR_OK) {
-        alarm_raised(c, ERR_PEER, why.text);
-        return;
-    }
-    switch (env->body_case) {
-    case CORDEE__ENVELOPE__BODY_READY:
-        if (rank == 0)
-            step(c, SUP_READY);
-        break;
-    case CORDEE__ENVELOPE__BODY_DONE:
-        on_done(c, env->done);
-        break;
-    case CORDEE__ENVELOPE__BODY_LOG:
-        log_at(env->log->level < LOG_LEVEL_COUNT ? (enum log_level)env->log->level : LOG_INFO, "%s",
-               env->log->text);
-        break;
-    default:
-        if (rank == 0 && link_on_frame(c->link, data, len, &why) != ERR_OK)
-            alarm_raised(c, ERR_PEER, why.text);
-    }
-    frame_free(env);
-}
-
-static void on_lost(struct cluster *c, const struct control_event *ev)
-{
-    char reason[sizeof ev->reason + 320];
-    const char *host = roster_host_of(c->roster, ev->member);
-    if (ev->member > 0 && ev->loss == CONTROL_CLOSED)
-        return; /* it is rank 0's now */
-    snprintf(reason, sizeof reason, "rank %d%s%s was lost: %s", ev->member, *host ? " on " : "", host, ev->reason);
-    roster_blame(c->roster, ev->member, ev->loss == CONTROL_SILENT ? HOST_SILENT : HOST_BROKE, reason);
-    alarm_raised(c, ERR_PEER, reason);
-}
-
-static void poll_hub(struct cluster *c)
-{
-    struct control_event ev;
-    while (c->hub && control_poll(c->hub, &ev) == ERR_OK) {
-        switch (ev.kind) {
-        case CONTROL_JOINED:
-            roster_came(c->roster, ev.member);
-            break;
-        case CONTROL_FRAME:
-            on_frame(c, ev.member, ev.data, ev.len);
-            break;
-        case CONTROL_LOST:
-            on_lost(c, &ev);
-            break;
-        }
-        free(ev.data);
-    }
-}
-
 /* ---- actions ---------------------------------------------------------------- */
-
-static err open_hub(struct cluster *c, struct why *why)
-{
-    const struct config *cfg = c->o.config;
-    struct control_options o = {
-        .key = c->key,
-        .epoch = c->sup.epoch,
-        .max_members = (int)cfg->workers + 1,
-        .heartbeat_ms = (unsigned)cfg->heartbeat_ms,
-        .dead_after_ms = (unsigned)cfg->dead_after_ms,
-        .interface = cfg->network_interface[0] ? cfg->network_interface : NULL,
-    };
-    unsigned first, last;
-    if (sscanf(cfg->network_ports, "%u-%u", &first, &last) == 2 && first <= last && last <= 65535) {
-        o.port_first = (uint16_t)first;
-        o.port_last = (uint16_t)last;
-    }
-    return control_listen(&o, &c->hub, why);
-}
-
-static void close_hub(struct cluster *c)
-{
-    if (c->hub)
-        control_close(c->hub, 0);
-    c->hub = NULL;
-}
 
 static err start_epoch(struct cluster *c, int stages, struct why *why)
 {
@@ -225,7 +28,7 @@ static err start_epoch(struct cluster *c, int stages, struct why *why)
     const char *const *hosts = roster_hosts(c->roster, &n_hosts);
     err e;
 
-    TRY(open_hub(c, why));
+    TRY(cluster_open_hub(c, why));
     struct launch_epoch ep = {control_address(c->hub), c->key, c->o.facts.hash, c->sup.epoch, stages};
     TRY(launch_build(c->o.config, c->o.site, &ep, hosts, n_hosts, &l, why));
     TRY(process_start(l.argv, l.env, 0, false, &c->mpiexec, why));
@@ -244,7 +47,7 @@ static void launch(struct cluster *c)
     c->ended_unasked = false;
     err e = start_epoch(c, roster_stages(c->roster), &why);
     if (e)
-        alarm_raised(c, e, why.text);
+        cluster_alarm(c, e, why.text);
 }
 
 static void condemn(struct cluster *c)
@@ -275,21 +78,21 @@ static void act(struct cluster *c, unsigned actions)
     if (actions & SUP_LINK_DOWN)
         link_on_lost(c->link);
     if (actions & SUP_KILL) {
-        close_hub(c);
+        cluster_close_hub(c);
         process_kill(&c->mpiexec);
         c->killed_at_ms = now_ms();
     }
     if (actions & SUP_LAUNCH)
         launch(c);
     if (actions & SUP_ASK_STOP)
-        send_shutdown(c);
+        cluster_send_shutdown(c);
     if (actions & SUP_LINK_UP)
         rise(c);
     if (actions & SUP_GIVE_UP) /* the program ends with c->last as its one line */
         log_debug("giving up after %d failed starts", c->sup.failed_starts);
 }
 
-static void step(struct cluster *c, enum supervise_event ev)
+void cluster_step(struct cluster *c, enum supervise_event ev)
 {
     act(c, supervise_step(&c->sup, ev, now_ms()));
 }
@@ -309,11 +112,11 @@ static void on_exit_of_mpiexec(struct cluster *c, int status)
         snprintf(text, sizeof text, "mpiexec was killed by signal %d", WTERMSIG(status));
     else
         snprintf(text, sizeof text, "mpiexec ended with exit code %d", WEXITSTATUS(status));
-    poll_hub(c); /* what rank 0 said last explains more than an exit code */
+    cluster_poll_hub(c); /* what rank 0 said last explains more than an exit code */
     if (c->sup.state != SUPERVISE_STARTING && c->sup.state != SUPERVISE_READY)
         return;
     c->ended_unasked = true;
-    alarm_raised(c, ERR_PEER, text);
+    cluster_alarm(c, ERR_PEER, text);
 }
 
 static void watch_processes(struct cluster *c)
@@ -326,9 +129,9 @@ static void watch_processes(struct cluster *c)
     if (ran && c->mpiexec.ended)
         on_exit_of_mpiexec(c, c->mpiexec.status);
     if (!process_left(&c->mpiexec) && has_processes(c)) {
-        close_hub(c);
+        cluster_close_hub(c);
         c->mpiexec = (struct process){0};
-        step(c, SUP_REAPED);
+        cluster_step(c, SUP_REAPED);
     } else if (c->sup.state == SUPERVISE_KILLING && now_ms() - c->killed_at_ms > KILL_AGAIN_MS) {
         process_kill(&c->mpiexec);
         c->killed_at_ms = now_ms();
@@ -358,7 +161,7 @@ static void grow_when_idle(struct cluster *c)
         c->busy_at_ms = now;
     } else if (now - c->busy_at_ms > GROW_IDLE_MS && roster_could_grow(c->roster)) {
         log_info("epoch %u: ends to use all hosts again", c->sup.epoch);
-        step(c, SUP_ALARM);
+        cluster_step(c, SUP_ALARM);
     }
 }
 
@@ -366,9 +169,9 @@ static void watch_hosts(struct cluster *c)
 {
     struct why why;
     if (c->sup.state == SUPERVISE_STARTING && roster_misses(c->roster, &c->mpiexec, &why))
-        alarm_raised(c, ERR_TIMEOUT, why.text);
+        cluster_alarm(c, ERR_TIMEOUT, why.text);
     if (roster_turn(c->roster))
-        step(c, SUP_HOSTS);
+        cluster_step(c, SUP_HOSTS);
     grow_when_idle(c);
 }
 
@@ -376,14 +179,14 @@ static void watch_hosts(struct cluster *c)
 
 static err draw_key(char *hex, struct why *why)
 {
-    unsigned char raw[KEY_BYTES];
+    unsigned char raw[CLUSTER_KEY_BYTES];
     int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, raw, sizeof raw);
     if (fd >= 0)
         close(fd);
     if (n != (ssize_t)sizeof raw)
         return why_set(why, ERR_IO, "/dev/urandom cannot be read");
-    for (int i = 0; i < KEY_BYTES; i++)
+    for (int i = 0; i < CLUSTER_KEY_BYTES; i++)
         snprintf(hex + 2 * i, 3, "%02x", raw[i]);
     return ERR_OK;
 }
@@ -397,7 +200,7 @@ err cluster_open(const struct cluster_options *o, struct cluster **out, struct w
     c->o = *o;
     TRY(draw_key(c->key, why));
     struct link_options lo = {
-        .send = send_to_rank0,
+        .send = cluster_send_to_rank0,
         .ctx = c,
         .max_requests = (int)(o->config->queue + o->config->slots),
         .patience_ms = (uint64_t)o->config->request_timeout_s * 1000,
@@ -422,7 +225,7 @@ void cluster_close(struct cluster *c)
     struct process *list[] = {&c->mpiexec};
     if (!c)
         return;
-    close_hub(c);
+    cluster_close_hub(c);
     for (int i = 0; i < 200 && has_processes(c) && process_left(&c->mpiexec); i++) {
         process_kill(&c->mpiexec);
         sleep_us(20000);
@@ -440,11 +243,11 @@ struct backend *cluster_backend(struct cluster *c)
 
 void cluster_turn(struct cluster *c)
 {
-    poll_hub(c);
+    cluster_poll_hub(c);
     watch_processes(c);
     watch_hosts(c);
     if (may_launch(c))
-        step(c, SUP_TICK);
+        cluster_step(c, SUP_TICK);
     link_tick(c->link);
 }
 
@@ -469,7 +272,7 @@ int cluster_wait_ms(const struct cluster *c)
 
 void cluster_stop(struct cluster *c)
 {
-    step(c, SUP_STOP);
+    cluster_step(c, SUP_STOP);
 }
 
 bool cluster_ended(const struct cluster *c, err *code, struct why *why)
