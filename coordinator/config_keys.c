@@ -37,7 +37,7 @@ const struct config_key config_keys[] = {
     {"queue", CONFIG_INT, AT(queue), 1, 1000000, NULL, "1024", "N", "requests that may wait before 429"},
     {"in_flight", CONFIG_INT, AT(in_flight), 0, 64, NULL, "0", "N",
      "decode lanes in flight, two steps each (0: as many as fill the stages)"},
-    {"prefix_cache", CONFIG_BOOL, AT(prefix_cache), 0, 0, NULL, "true", NULL,
+    {"prefix_cache", CONFIG_BOOL, AT(prefix_cache), 0, 0, NULL, "true", "true|false",
      "prompts that begin alike are computed once; --prefix-cache=false to measure without"},
     {"launcher", CONFIG_STRING, AT(launcher), 0, 0, "auto|fork|ssh|slurm|command", "auto", "KIND",
      "how hydra reaches the nodes; command: launcher_exec is called like ssh"},

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 
+import adapters
 import harness
 
 LONG = int(os.environ.get("CORDEE_SOAK", 0))
@@ -153,6 +154,65 @@ def perplexity_in_windows():
         assert [x["first"] for x in scored] == list(range(0, c["tokens"], 16))
 
 
+def over_a_running_engine():
+    """--connect: the same bytes as with a cluster of one's own, for questions and for lines."""
+    with tempfile.TemporaryDirectory(prefix="cordee-eval-") as name:
+        d = pathlib.Path(name)
+        write_items(d / "items", 40, 2)
+        with open(d / "lines", "w") as f:
+            for i in range(40):
+                f.write(json.dumps({"custom_id": f"c{i}", "method": "POST", "url": "/v1/completions",
+                                    "body": {"prompt": f"Line {i}", "max_tokens": 6}}) + "\n")
+
+        def both(out, *more, workers=1):
+            run("-i", d / "items", "-o", d / f"{out}.items", *more, workers=workers)
+            lines = [x if x != "eval" else "batch" for x in command(("-i", d / "lines", "-o", d / f"{out}.lines",
+                                                                     "--ordered", *more), None, workers)]
+            done = subprocess.run(lines, env=harness.environment(), capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, done.stderr
+            return [(d / f"{out}.{x}").read_bytes() for x in ("items", "lines")]
+
+        own = both("own")
+        assert json.loads((d / "own.items.report.json").read_text())["stages"][0]["busy"] > 0  # short as it was
+        with harness.Serve(workers=2, args=("--listen", f"unix:{d}/engine")) as serve:
+            assert both("other", "--connect", f"unix:{d}/engine") == own
+            assert serve.stop() == 0
+
+
+def with_an_adapter():
+    """--adapter: other numbers, those of the served name:adapter; none of that name is refused."""
+    with tempfile.TemporaryDirectory(prefix="cordee-eval-") as name:
+        d = pathlib.Path(name)
+        write_items(d / "items", 20, 1)
+        lora = ("--lora", f"one={adapters.write_peft(d / 'lora', adapters.make(1))}")
+        run("-i", d / "items", "-o", d / "plain", *lora)
+        run("-i", d / "items", "-o", d / "one", *lora, "--adapter", "one", workers=2)
+        assert (d / "plain").read_bytes() != (d / "one").read_bytes()
+        item = json.loads((d / "items").read_text().splitlines()[0])
+        result = json.loads((d / "one").read_text().splitlines()[0])["choices"][0]
+        with harness.Serve(workers=1, args=lora) as serve:
+            scored = serve.complete(item["context"] + item["choices"][0], n=0, model="tiny-llama-spm:one", echo=True,
+                                    logprobs=1)["logprobs"]["token_logprobs"]
+        assert abs(sum(scored[-result["tokens"]:]) - result["logprob"]) < 1e-4, (scored, result)
+        _, text = run("-i", d / "items", "-o", d / "two", *lora, "--adapter", "two", expected=1)
+        assert 'no adapter "two"' in text, text
+        _, text = run("-i", d / "items", "-o", d / "one", *lora, expected=2)
+        assert "adapter was" in text, text
+
+
+def without_sharing():
+    """--prefix-cache=false: the same bytes, nothing from the cache."""
+    with tempfile.TemporaryDirectory(prefix="cordee-eval-") as name:
+        d = pathlib.Path(name)
+        write_items(d / "items", 30, 3)
+        run("-i", d / "items", "-o", d / "with")
+        run("-i", d / "items", "-o", d / "without", "--prefix-cache=false")
+        assert (d / "with").read_bytes() == (d / "without").read_bytes()
+        reports = [json.loads((d / f"{x}.report.json").read_text()) for x in ("with", "without")]
+        assert reports[0]["cached_tokens"] > reports[0]["prompt_tokens"] / 2, reports
+        assert reports[1]["cached_tokens"] == 0 == reports[1]["prefix_pages"], reports
+
+
 def metrics_can_be_scraped():
     try:
         from prometheus_client.parser import text_string_to_metric_families
@@ -170,6 +230,7 @@ def metrics_can_be_scraped():
         one = {name: f.samples[0].value for name, f in families.items() if len(f.samples) == 1}
         assert one["cordee_ready"] == 1 and one["cordee_epoch"] == 1, one
         assert one["cordee_requests"] == 1 and one["cordee_generated_tokens"] == 8, one
+        assert one["cordee_prefix_pages_again"] == 0 and one["cordee_requests_queued"] == 0, one
         assert one["cordee_kv_pages"] > 0 and one["cordee_http_answers"] == 1, one
         busy = families["cordee_stage_busy_seconds"]
         assert busy.type == "counter" and {s.labels["rank"] for s in busy.samples} == {"1", "2"}, busy
@@ -178,5 +239,5 @@ def metrics_can_be_scraped():
 
 
 if __name__ == "__main__":
-    harness.run(same_bytes_whatever_happens, comparing_finds_what_changed, perplexity_in_windows,
-                metrics_can_be_scraped)
+    harness.run(same_bytes_whatever_happens, comparing_finds_what_changed, perplexity_in_windows, without_sharing,
+                over_a_running_engine, with_an_adapter, metrics_can_be_scraped)

@@ -4,10 +4,14 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "coordinator/batch/lines.h"
@@ -38,6 +42,38 @@ static void write_file(const char *text, size_t len)
     assert_non_null(f);
     assert_int_equal(fwrite(text, 1, len, f), len);
     fclose(f);
+}
+
+/* ---- other file systems ----------------------------------------------------------------
+ *
+ * These stand in for the C library's: with lock_errno set there are no locks, with
+ * write_errno a write stops after ten bytes and then fails. */
+
+static int lock_errno, write_errno;
+static bool short_write;
+
+int fcntl(int fd, int command, ...)
+{
+    va_list args;
+    va_start(args, command);
+    void *argument = va_arg(args, void *);
+    va_end(args);
+    if (command == F_OFD_SETLK && lock_errno) {
+        errno = lock_errno;
+        return -1;
+    }
+    return (int)syscall(SYS_fcntl, fd, command, argument);
+}
+
+ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at)
+{
+    if (!write_errno)
+        return syscall(SYS_pwritev, fd, v, n, at, 0);
+    short_write = !short_write;
+    if (short_write)
+        return pwrite(fd, v->iov_base, 10, at);
+    errno = write_errno;
+    return -1;
 }
 
 /* ---- the log --------------------------------------------------------------------------- */
@@ -240,6 +276,69 @@ static void manifests_name_what_changed(void **state)
     buf_fini(&b);
 }
 
+static void a_used_up_quota_loses_nothing(void **state)
+{
+    const int numbers[] = { EDQUOT, ENOSPC };
+    const char *const names[] = { "EDQUOT", "ENOSPC" };
+    struct buf seen = { 0 };
+    struct why why;
+    (void)state;
+    unlink(path);
+    struct runlog *l = open_log();
+    assert_int_equal(runlog_append(l, 7, "first", 5, NULL, 0, NULL, &why), ERR_OK);
+    for (int i = 0; i < 2; i++) {
+        write_errno = numbers[i];
+        assert_int_equal(runlog_append(l, 7, "lost", 4, NULL, 0, NULL, &why), ERR_IO);
+        assert_non_null(strstr(why.text, names[i]));
+        assert_non_null(strstr(why.text, "run the same command again"));
+        write_errno = 0;
+    }
+    assert_int_equal(runlog_append(l, 7, "second", 6, NULL, 0, NULL, &why), ERR_OK);
+    runlog_close(l);
+    l = open_log();
+    assert_int_equal(runlog_each(l, collect, &seen, &why), ERR_OK);
+    assert_string_equal(seen.data, "7:first;7:second;");
+    runlog_close(l);
+    buf_fini(&seen);
+    unlink(path);
+}
+
+static void write_lock(const char *lock, const char *host, long pid)
+{
+    FILE *f = fopen(lock, "w");
+    assert_non_null(f);
+    fprintf(f, "%s %ld\n", host, pid);
+    fclose(f);
+}
+
+static void where_there_are_no_locks_a_file_stands_in(void **state)
+{
+    const int numbers[] = { ENOLCK, EOPNOTSUPP, ENOSYS };
+    char lock[80], host[256] = "";
+    struct runlog *l, *other = NULL;
+    struct why why;
+    (void)state;
+    snprintf(lock, sizeof lock, "%s.lock", path);
+    gethostname(host, sizeof host - 1);
+    for (int i = 0; i < 3; i++) {
+        lock_errno = numbers[i];
+        l = open_log();
+        assert_int_equal(access(lock, F_OK), 0);
+        assert_int_equal(runlog_open(path, &other, &why), ERR_FULL);
+        assert_non_null(strstr(why.text, lock));
+        assert_int_equal(access(lock, F_OK), 0); /* the loser did not take it along */
+        runlog_close(l);
+        assert_int_equal(access(lock, F_OK), -1);
+    }
+    write_lock(lock, host, 0x7ffffffe); /* its owner is gone */
+    runlog_close(open_log());
+    write_lock(lock, "another-host", 1); /* nobody can tell from here */
+    assert_int_equal(runlog_open(path, &other, &why), ERR_FULL);
+    unlink(lock);
+    lock_errno = 0;
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +346,8 @@ int main(void)
         cmocka_unit_test(damage_is_noticed),    cmocka_unit_test(other_files_are_left_alone),
         cmocka_unit_test(one_owner_at_a_time),  cmocka_unit_test(lines_are_found),
         cmocka_unit_test(ids_are_unique),       cmocka_unit_test(manifests_name_what_changed),
+        cmocka_unit_test(a_used_up_quota_loses_nothing),
+        cmocka_unit_test(where_there_are_no_locks_a_file_stands_in),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
