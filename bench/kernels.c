@@ -1,6 +1,6 @@
 /* kernels.c - how close each kernel comes to what this core can do.
  *
- *   bench_kernels [--isa NAME] [--format NAME] [--rows 1,8,16,512] [--mib 256] [--exact] [--attn] [--json]
+ *   bench_kernels [--isa NAME] [--format NAME] [--rows 1,8,16,512] [--mib 256] [--exact] [--json]
  *
  * First the roof, in the same run: read bandwidth over a buffer of the same size
  * as the weights, and the peak rate of the multiply instructions that the mask
@@ -28,7 +28,7 @@ struct options {
     int format; /* -1: all */
     int counts[MAX_COUNTS], n_counts;
     size_t bytes;
-    bool attn, json;
+    bool json;
 };
 
 struct roof {
@@ -152,73 +152,9 @@ static void bench_products(const struct options *o, const struct kernels *k, con
     }
 }
 
-enum { HEAD = 128, GROUP = 4, CONTEXT = 32768 };
-
-/* One layer's attention over a long context: generated (one query) or a chunk of a
- * prompt, for as many KV heads as make `bytes` of cache. Best seconds. */
-static double time_attention(const struct kernels *k, enum kv_type t, enum role role, int n_q, int n_heads)
-{
-    int n_pages = CONTEXT / KV_PAGE;
-    size_t row = kv_row_bytes(t, HEAD), page = 2 * KV_PAGE * row;
-    char *kv = mem_alloc((size_t)n_heads * (size_t)n_pages, page);
-    float *q = mem_alloc((size_t)n_q * GROUP * HEAD, sizeof *q), *out = mem_alloc((size_t)n_q * GROUP * HEAD, sizeof *out);
-    uint32_t *pages = mem_alloc((size_t)n_pages, sizeof *pages);
-    void *scratch = mem_alloc(attn_scratch_bytes(n_q, GROUP, HEAD, HEAD), 1);
-    double best = 1e9;
-    if (!kv || !q || !out || !pages || !scratch)
-        exit(1);
-    for (int i = 0; i < n_q * GROUP * HEAD; i++)
-        q[i] = (float)(i * 7 % 31 - 15) / 16;
-    for (size_t i = 0; i < (size_t)n_heads * CONTEXT * 2; i++)
-        k->kv_put[t](kv + i * row, q + i % GROUP * HEAD, HEAD);
-    for (int i = 0; i < n_pages; i++)
-        pages[i] = (uint32_t)i;
-    struct attn a = {.q = q, .ldq = GROUP * HEAD, .out = out, .ldo = GROUP * HEAD, .n_q = n_q, .pos0 = CONTEXT - n_q,
-                     .n_group = GROUP, .dk = HEAD, .dv = HEAD, .page_bytes = page, .v_offset = KV_PAGE * row,
-                     .k_stride = row, .v_stride = row, .pages = pages, .scale = 0.088f, .causal = true, .n_kv = CONTEXT};
-    for (int pass = 0; pass <= PASSES; pass++) {
-        double start = seconds();
-        for (int h = 0; h < n_heads; h++) {
-            a.base = kv + (size_t)h * (size_t)n_pages * page;
-            k->attn[t][role](&a, scratch);
-        }
-        start = seconds() - start;
-        if (pass > 0 && start < best)
-            best = start;
-    }
-    free(kv);
-    free(q);
-    free(out);
-    free(pages);
-    free(scratch);
-    return best;
-}
-
-static void bench_attention(const struct options *o, const struct kernels *k, const struct roof *roof)
-{
-    if (!o->json)
-        printf("attention: context %d, heads of %d, %d query heads a KV head\n", CONTEXT, HEAD, GROUP);
-    for (int t = 0; t < KV_TYPE_COUNT; t++)
-        for (int role = 0; role < ROLE_COUNT; role++) {
-            int n_q = role == ROLE_GEN ? 1 : 32;
-            size_t head_bytes = 2 * (size_t)CONTEXT * kv_row_bytes((enum kv_type)t, HEAD);
-            int n_heads = role == ROLE_GEN ? (int)(o->bytes / head_bytes) + 1 : 1;
-            double s = time_attention(k, (enum kv_type)t, (enum role)role, n_q, n_heads);
-            double gbs = (double)head_bytes * n_heads / s * 1e-9;
-            double gflops = 4.0 * HEAD * GROUP * CONTEXT * (double)n_q * n_heads / s * 1e-9;
-            const char *name = kv_type_name((enum kv_type)t), *who = role == ROLE_GEN ? "gen" : "prompt";
-            if (o->json)
-                printf(",\n  {\"kernel\":\"attn\",\"kv\":\"%s\",\"role\":\"%s\",\"rows\":%d,\"gbs\":%.2f,\"gflops\":%.1f}",
-                       name, who, n_q, gbs, gflops);
-            else
-                printf("%-8s %-6s %5d %9.2f %6.0f%% %9.1f %6.0f%%\n", name, who, n_q, gbs,
-                       100 * gbs / roof->read_gbs, gflops, 100 * gflops / roof->gflops[ACT_F32]);
-        }
-}
-
 static void usage(void)
 {
-    fprintf(stderr, "bench_kernels [--isa NAME] [--format NAME] [--rows N,N] [--mib N] [--exact] [--attn] [--json]\n");
+    fprintf(stderr, "bench_kernels [--isa NAME] [--format NAME] [--rows N,N] [--mib N] [--exact] [--json]\n");
     exit(2);
 }
 
@@ -235,9 +171,8 @@ static void parse_counts(struct options *o, char *text)
 static struct options parse(int argc, char **argv)
 {
     static const struct option longs[] = {{"isa", 1, NULL, 'i'},  {"format", 1, NULL, 'f'}, {"rows", 1, NULL, 'r'},
-                                          {"mib", 1, NULL, 'm'},  {"exact", 0, NULL, 'e'},  {"attn", 0, NULL, 'a'},
-                                          {"json", 0, NULL, 'j'}, {NULL, 0, NULL, 0}};
-    struct options o = {cpu_isa(), PREC_FAST, -1, {1, 8, 16, 512}, 4, (size_t)256 << 20, false, false};
+                                          {"mib", 1, NULL, 'm'},  {"exact", 0, NULL, 'e'},  {"json", 0, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    struct options o = {cpu_isa(), PREC_FAST, -1, {1, 8, 16, 512}, 4, (size_t)256 << 20, false};
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;)
         switch (c) {
         case 'i':
@@ -258,9 +193,6 @@ static struct options parse(int argc, char **argv)
             break;
         case 'e':
             o.precision = PREC_EXACT;
-            break;
-        case 'a':
-            o.attn = true;
             break;
         case 'j':
             o.json = true;
@@ -289,8 +221,6 @@ int main(int argc, char **argv)
         printf("%s: read %.1f GB/s, peak GFLOP/s f32 %.0f, int8 %.0f, bf16 %.0f (a multiply-add is two)\n", name,
                roof.read_gbs, roof.gflops[ACT_F32], roof.gflops[ACT_Q8], roof.gflops[ACT_BF16]);
     bench_products(&o, &k, &roof);
-    if (o.attn)
-        bench_attention(&o, &k, &roof);
     if (o.json)
         printf("\n]}\n");
     return 0;

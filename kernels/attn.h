@@ -1,21 +1,47 @@
-/* attn.h - which positions a query sees, shared by all attention kernels. */
+/* attn.h - what all attention kernels share: which positions a query sees, where they
+ * lie, and how the scratch is laid out.
+ *
+ * A call goes over its (query, head) rows in passes of at most ATTN_ROWS, so that what it
+ * keeps about them stays in the second-level cache, and over positions in blocks of
+ * ATTN_BLOCK: scores of a block, one step of the running softmax, values of the block.
+ */
 #ifndef CORDEE_KERNELS_ATTN_H
 #define CORDEE_KERNELS_ATTN_H
 
+#include <stdalign.h>
+
 #include "kernels/kernels.h"
 
-/* Columns of an expanded K or V row: whole vectors of any instruction set. */
-static inline int attn_cols(int n)
+#define ATTN_BLOCK 128
+#define ATTN_ROWS 128
+/* Where the values start in a part; before them max and sum. */
+#define ATTN_PART_VALUES 16
+
+/* One query and head while a span is gone over. */
+struct attn_row {
+    alignas(64) float p[ATTN_BLOCK]; /* scores of a block, then weights; a kernel may keep them narrower */
+    float max, sum;                  /* the running softmax of the span */
+    float keep;                      /* what the values so far are to be multiplied with */
+    float total_max, total_sum;      /* of the spans before */
+    int from, to;                    /* what it sees of the block, counted from its start */
+    int pos, head;
+    const float *q;
+    void *form;  /* q as the kernel multiplies it */
+    float *part; /* max, sum, then the span's values so far [dv] */
+    float *out;
+};
+
+static inline size_t attn_row_bytes(int dk, int dv)
 {
-    return (n + 15) / 16 * 16;
+    return sizeof(struct attn_row) + act_row_bytes(ACT_BF16, dk) + attn_part_floats(dv) * sizeof(float);
 }
 
-/* The running softmax of one query and head, and its weights for the page at hand. */
-struct attn_row {
-    float max, sum, keep; /* keep: what to multiply the values so far with */
-    float unused;         /* keeps p aligned */
-    float p[KV_PAGE];
-};
+/* An expanded page of keys, then of values, and two rows of it on their way. */
+static inline size_t attn_page_bytes(int dk, int dv)
+{
+    size_t cols = (size_t)(dk > kv_cols(dv) ? dk : kv_cols(dv));
+    return ((KV_PAGE + 2) * (cols + 16) * sizeof(float) + 63) & ~(size_t)63;
+}
 
 /* Query position pos sees [*from, *to); never empty for a valid batch. */
 static inline void attn_span(const struct attn *a, int pos, int *from, int *to)
@@ -26,17 +52,15 @@ static inline void attn_span(const struct attn *a, int pos, int *from, int *to)
         *from = pos / a->chunk * a->chunk;
 }
 
-/* K and V rows of position j. */
-static inline const void *attn_k(const struct attn *a, int j)
+/* The page of position j: its K part and its V part. */
+static inline const char *attn_k(const struct attn *a, int j)
 {
-    return a->base + (size_t)a->pages[j / KV_PAGE] * a->page_bytes + a->k_offset +
-           (size_t)(j % KV_PAGE) * a->k_stride;
+    return a->base + (size_t)a->pages[j / KV_PAGE] * a->page_bytes + a->k_offset;
 }
 
-static inline const void *attn_v(const struct attn *a, int j)
+static inline const char *attn_v(const struct attn *a, int j)
 {
-    return a->base + (size_t)a->pages[j / KV_PAGE] * a->page_bytes + a->v_offset +
-           (size_t)(j % KV_PAGE) * a->v_stride;
+    return a->base + (size_t)a->pages[j / KV_PAGE] * a->page_bytes + a->v_offset;
 }
 
 #endif

@@ -9,7 +9,7 @@
 #include "kernels/table.h"
 
 /* Raised whenever a kernel's bits change: it is part of kernels_name(). */
-#define KERNELS_REVISION 1
+#define KERNELS_REVISION 2
 
 enum { FOR_GEN = 1 << ROLE_GEN, FOR_PROMPT = 1 << ROLE_PROMPT, FOR_BOTH = FOR_GEN | FOR_PROMPT };
 
@@ -27,11 +27,15 @@ void kernels_init(struct kernels *k, unsigned isa_allowed, enum precision precis
 #define KERNEL(slot, need, type, function)  \
     if ((ISA_##need & ~isa_allowed) == 0)   \
         k->slot = function;
+#define KERNEL_FAST(slot, need, type, function)                             \
+    if ((ISA_##need & ~isa_allowed) == 0 && precision == PREC_FAST)         \
+        k->slot = function;
 #define MUL(wanted, format, need, form, function, role, rows, groups, panel, scratch)              \
     if ((ISA_##need & ~isa_allowed) == 0 && PREC_##wanted == precision)                            \
         put_mul(k, FMT_##format, FOR_##role, &(struct mul){function, ACT_##form, rows, groups, panel, scratch});
 #include "kernels/kernels.inc"
 #undef KERNEL
+#undef KERNEL_FAST
 #undef MUL
 }
 
@@ -63,24 +67,8 @@ void kernels_name(const struct kernels *k, char *out, size_t size)
              precisions[k->precision], KERNELS_REVISION);
 }
 
-static const struct {
-    const char *name;
-    int bytes; /* of an element, without scales */
-} kv_traits[KV_TYPE_COUNT] = {{"f32", 4}, {"f16", 2}, {"bf16", 2}, {"q8_0", 1}};
-
-const char *kv_type_name(enum kv_type t)
-{
-    return kv_traits[t].name;
-}
-
-size_t kv_row_bytes(enum kv_type t, int n)
-{
-    return t == KV_Q8_0 ? (size_t)n / 32 * KV_Q8_BLOCK : (size_t)n * (size_t)kv_traits[t].bytes;
-}
-
 size_t attn_scratch_bytes(int n_q, int n_group, int dk, int dv)
 {
-    int cols = attn_cols(dk) > attn_cols(dv) ? attn_cols(dk) : attn_cols(dv);
-    size_t page = (size_t)KV_PAGE * (size_t)cols * sizeof(float);
-    return (page + (size_t)n_q * (size_t)n_group * sizeof(struct attn_row) + 63) & ~(size_t)63;
+    size_t all = (size_t)n_q * (size_t)n_group, rows = all < ATTN_ROWS ? all : ATTN_ROWS;
+    return attn_page_bytes(dk, dv) + rows * attn_row_bytes(dk, dv);
 }

@@ -93,20 +93,42 @@ enum activation {
 };
 
 /* ---- attention ------------------------------------------------------------
- * Keys and values live in pages of KV_PAGE positions. For one layer and one KV
- * head a page holds K as [KV_PAGE][dk] and V as [KV_PAGE][dv] elements of the KV
- * type, rows k_stride / v_stride bytes apart. Page p of a sequence covers the
- * positions [p*KV_PAGE, (p+1)*KV_PAGE) and lives at
+ * Keys and values live in pages of KV_PAGE positions (kv_page.h writes them). For one
+ * layer and one KV head a page holds
+ *
+ *   K  [dk/2][KV_PAGE][2]            pairs of columns, every position side by side
+ *   V  [KV_PAGE/2][kv_cols(dv)][2]   pairs of positions, every column side by side
+ *
+ * elements of the KV type, and for q8_0 blocks of 32 columns
+ *
+ *   K  [dk/32]{ f16 scale[KV_PAGE], int8 [8][KV_PAGE][4] }     columns by fours
+ *   V  [dv/32]{ f16 scale[KV_PAGE], int8 [KV_PAGE/4][32][4] }  positions by fours
+ *
+ * so that a vector holds one step of 8 or 16 sums and none is ever summed across, and
+ * the dot products of bf16 pairs and int8 fours read it as it is. Latent pages keep rows:
+ * [KV_PAGE][dk], whose first dv elements are the values too.
+ *
+ * Page p of a sequence covers the positions [p*KV_PAGE, (p+1)*KV_PAGE) and lives at
  * base + (size_t)pages[p] * page_bytes + {k,v}_offset. */
 #define KV_PAGE 32
 
-/* A block of q8_0: f16 scale, int8[32]. */
+/* A block of q8_0 in row order: f16 scale, int8[32]. */
 #define KV_Q8_BLOCK 34
+
+/* Positions are attended to in spans that start at absolute multiples of ATTN_SPAN. Each
+ * has a softmax of its own; the spans are then added in ascending order. So a long context
+ * may be shared between threads without changing a bit. */
+#define ATTN_SPAN 1024
 
 enum kv_type { KV_F32, KV_F16, KV_BF16, KV_Q8_0, KV_TYPE_COUNT };
 const char *kv_type_name(enum kv_type t);
 /* Bytes of a row of n elements; q8_0 stores blocks of 32 (n is a multiple). */
 size_t kv_row_bytes(enum kv_type t, int n);
+/* Columns that a V page has room for: whole vectors of pairs. */
+static inline int kv_cols(int dv)
+{
+    return (dv + 7) & ~7;
+}
 
 struct attn {
     const float *q;  /* [n_q][ldq]: the n_group query heads that share this KV head lie dk apart */
@@ -116,9 +138,10 @@ struct attn {
     int n_q;         /* consecutive positions pos0 .. pos0 + n_q - 1 of one sequence */
     int pos0;
     int n_group;
-    int dk, dv;
+    int dk, dv;      /* dk is even */
     const char *base;
-    size_t page_bytes, k_offset, v_offset, k_stride, v_stride;
+    size_t page_bytes, k_offset, v_offset;
+    bool latent;             /* pages of rows; v_offset is not used */
     const uint32_t *pages;
     float scale;             /* multiplies q.k */
     float softcap;           /* 0: none; else s = cap * tanh(s / cap) */
@@ -128,12 +151,25 @@ struct attn {
     int n_kv;                /* positions present (causal: >= pos0 + n_q) */
     const float *slopes;     /* [n_group] ALiBi slopes, or NULL: score += slope * (j - i) */
     const float *sinks;      /* [n_group] attention sinks (one more logit without a value), or NULL */
+    /* NULL: everything, finished, into out. Else only the spans [span0, span1), each left apart in
+     * part [span1 - span0][n_q][n_group][attn_part_floats(dv)]; out is not touched. */
+    float *part;
+    int span0, span1;
 };
-/* scratch: attn_scratch_bytes(n_q, n_group, dv), owned by the caller's thread. */
+/* scratch: attn_scratch_bytes(n_q, n_group, dk, dv), owned by the caller's thread, 64-byte aligned. */
 typedef void attn_fn(const struct attn *a, void *scratch);
 size_t attn_scratch_bytes(int n_q, int n_group, int dk, int dv);
+/* Floats of one query head's part: a multiple of 16. */
+static inline size_t attn_part_floats(int dv)
+{
+    return 16 + (((size_t)dv + 15) & ~(size_t)15);
+}
 
-/* Writes one row of n elements into a KV cache in its type. */
+/* out = the spans [span0, span1) in a->part, which must be all that any of the queries
+ * sees; the same bits as one call without parts. */
+typedef void attn_merge_fn(const struct attn *a);
+
+/* Writes one row of n elements in a KV type, q8_0 as a run of blocks. */
 typedef void kv_put_fn(void *dst, const float *src, int n);
 
 /* Probes of the roof, for benchmarks and the planner. Read: touches every byte
@@ -157,6 +193,7 @@ struct kernels {
     lse_fn *lse;
     argmax_fn *argmax;
     attn_fn *attn[KV_TYPE_COUNT][ROLE_COUNT];
+    attn_merge_fn *attn_merge;
     kv_put_fn *kv_put[KV_TYPE_COUNT];
     probe_read_fn *probe_read;
     probe_mul_fn *probe_mul[ACT_COUNT];

@@ -27,9 +27,11 @@
 #define AMX_Q8_SCRATCH_BYTES (2 * 4096 + 2 * 16384 + 4096)
 
 #define KERNEL(slot, isa, type, fn) type##_fn fn;
+#define KERNEL_FAST(slot, isa, type, fn) type##_fn fn;
 #define MUL(precision, format, isa, act, fn, ...) mul_fn fn;
 #include "kernels/kernels.inc"
 #undef KERNEL
+#undef KERNEL_FAST
 #undef MUL
 
 #endif

@@ -1,9 +1,12 @@
 /* attn_run.h - attention of all rows of a step over the KV pages, on the pool.
  *
- * A task is (run, KV head, part of the query heads that share it). Runs are cut
- * at absolute multiples of KV_PAGE; heads of a group are split into parts only
- * when there would be fewer tasks than threads. Neither changes a row's bits:
- * kernels compute each query and head on its own, in a fixed order over pages.
+ * A task is (run, KV head) or a share of it. Runs are cut at absolute multiples of
+ * KV_PAGE. A run that is more than a fair share of the step's work is shared out: a
+ * generated row by spans of ATTN_SPAN positions, so that the cache is still read once, a
+ * prompt's run by the query heads of a group first, which needs no second step. Spans that
+ * were computed apart lie in f->parts until one more loop adds them up, in the order in
+ * which a single task would have. None of this changes a row's bits: kernels compute
+ * each query, head and span on its own, in a fixed order.
  */
 #ifndef CORDEE_MODEL_ATTN_RUN_H
 #define CORDEE_MODEL_ATTN_RUN_H
@@ -21,6 +24,8 @@ struct attn_shape {
     const float *sinks; /* [n_head] or NULL */
 };
 
+/* Takes f->runs and f->parts. */
+void attn_run_carve(struct forward *f, struct carve *c, int threads);
 /* Cuts the batch's rows into f->runs. */
 void attn_runs_make(struct forward *f);
 /* Bytes of scratch a thread needs. */

@@ -224,7 +224,7 @@ void forward_carve(struct forward *f, struct carve *c, int threads)
     f->latent = NULL;
     if (f->first == f->last)
         return;
-    f->runs = carve_take(c, rows, sizeof *f->runs);
+    attn_run_carve(f, c, threads);
     f->y2 = f->desc->block == BLOCK_PARALLEL ? carve_take(c, rows * f->ldx, sizeof(float)) : NULL;
     acts_carve(&f->in, c, f->max_rows, hp->n_embd, need.in);
     acts_carve(&f->mid, c, f->max_rows, need.k_mid, need.mid);

@@ -40,6 +40,11 @@ struct attn_run {
     int row0, n, pos0;
     const uint32_t *pages;
     enum role role;
+    /* of one layer (attn_run.c): what is seen, and how that is shared out */
+    int span0, span1;             /* spans of ATTN_SPAN positions */
+    int head_shares, span_shares; /* tasks of a KV head: by query heads, by spans */
+    int first_task, first_merge;  /* of all runs' tasks */
+    float *parts;                 /* [n_head][span1 - span0][n] parts, or NULL: spans stay together */
 };
 
 struct moe;    /* moe.h: buffers of expert layers; NULL for dense models */
@@ -55,7 +60,7 @@ struct forward {
     struct pool *pool;
     struct kv *kv;
     int first, last; /* layers */
-    int max_rows;
+    int max_rows, max_context;
 
     struct matmul mm;
     struct rope rope;
@@ -84,9 +89,11 @@ struct forward {
     struct row_place *place; /* [max_rows] */
     struct attn_run *runs;   /* [max_rows] */
     int n_runs;
+    float *parts; /* [n_part_floats]: spans of long contexts that several threads compute */
+    size_t n_part_floats;
 };
 
-/* desc, hp, weights, lora, k, pool, kv, first, last, max_rows of *f are set by the
+/* desc, hp, weights, lora, k, pool, kv, first, last, max_rows, max_context of *f are set by the
  * caller; weights may be shapes only. Checks that each layer has what its blocks
  * need. ERR_SHAPE: a weight is missing. */
 MUST_CHECK err forward_init(struct forward *f, struct why *why);

@@ -21,10 +21,10 @@ err kv_shape(const struct arch_desc *desc, const struct hparams *hp, int n_layer
         return why_set(why, ERR_UNSUPPORTED,
                        "kv type q8_0 needs heads in multiples of 32 and this model has %d and %d; use f16",
                        kv.dk, kv.dv);
-    kv.k_stride = kv_row_bytes(type, kv.dk);
-    kv.v_stride = latent ? kv.k_stride : kv_row_bytes(type, kv.dv);
-    kv.v_in_head = latent ? 0 : KV_PAGE * kv.k_stride;
-    kv.head_bytes = KV_PAGE * (kv.k_stride + (latent ? 0 : kv.v_stride));
+    if (kv.dk % 2 != 0)
+        return why_set(why, ERR_UNSUPPORTED, "keys of %d columns: an odd number is not supported", kv.dk);
+    kv.v_in_head = latent ? 0 : kv_k_bytes(type, kv.dk);
+    kv.head_bytes = kv_k_bytes(type, kv.dk) + (latent ? 0 : kv_v_bytes(type, kv.dv));
     kv.head_bytes = (kv.head_bytes + 63) & ~(size_t)63;
     kv.layer_bytes = kv.head_bytes * (size_t)kv.n_heads;
     kv.page_bytes = kv.layer_bytes * (size_t)n_layers;

@@ -1,10 +1,10 @@
 /* kv.h - the keys and values of a stage's layers, in pages.
  *
  * One block holds n_pages pages; a page holds KV_PAGE positions of every layer
- * of the stage: [page][layer][kv head]{ K [KV_PAGE][dk], V [KV_PAGE][dv] } in the
- * KV type. Which sequence owns which page is rank 0's business.
+ * of the stage: [page][layer][kv head]{ K, V } in the KV type, laid out as attention
+ * reads them (kernels.h). Which sequence owns which page is rank 0's business.
  *
- * Latent attention keeps one row per position and layer instead of heads: the
+ * Latent attention keeps [KV_PAGE][dk]: one row per position and layer instead of heads: the
  * compressed vector followed by the rotated key part. It is the key (dk =
  * kv_lora + qk_rope) of a single head shared by all queries, and its first
  * kv_lora entries are the value: V is a view into K.
@@ -16,6 +16,7 @@
 
 #include "base/err.h"
 #include "kernels/kernels.h"
+#include "kernels/kv_page.h"
 #include "model/desc.h"
 #include "model/hparams.h"
 
@@ -24,8 +25,7 @@ struct kv {
     uint32_t n_pages;
     int n_layers, n_heads; /* heads per layer: KV heads, or 1 when latent */
     int dk, dv;
-    size_t k_stride, v_stride; /* bytes of a row */
-    size_t v_in_head;          /* from a head's K to its V; 0 when latent */
+    size_t v_in_head; /* from a head's K to its V; 0 when latent */
     size_t head_bytes, layer_bytes, page_bytes;
     kv_put_fn *put;
     char *base; /* owned; NULL: shape only */
@@ -55,10 +55,13 @@ static inline void kv_put(const struct kv *kv, uint32_t page, int layer, int hea
                           const float *v)
 {
     char *at = kv->base + (size_t)page * kv->page_bytes + kv_head_offset(kv, layer, head);
-    size_t row = (size_t)(pos % KV_PAGE);
-    kv->put(at + row * kv->k_stride, k, kv->dk);
-    if (kv->v_in_head)
-        kv->put(at + kv->v_in_head + row * kv->v_stride, v, kv->dv);
+    int row = pos % KV_PAGE;
+    if (kv->v_in_head == 0) {
+        kv->put(at + (size_t)row * kv_row_bytes(kv->type, kv->dk), k, kv->dk);
+        return;
+    }
+    kv_page_put_k(kv->type, kv->put, at, row, k, kv->dk);
+    kv_page_put_v(kv->type, kv->put, at + kv->v_in_head, row, v, kv->dv);
 }
 
 #endif

@@ -72,7 +72,8 @@ static err stage_shape(struct stage *s, const struct source *src, struct pool *p
                             .kv = &s->kv,
                             .first = s->range.first,
                             .last = s->range.last,
-                            .max_rows = s->lim.max_rows};
+                            .max_rows = s->lim.max_rows,
+                            .max_context = s->lim.max_context};
     TRY(forward_init(&s->f, why));
     if (s->range.head)
         TRY(head_init(&s->head, &s->f, why));

@@ -1,240 +1,284 @@
 /* attn.tmpl.h - attention over KV pages, for the query heads that share one KV head.
  *
- * Pages are the outer loop: a page's keys become f32 rows in scratch once, every
- * (query, head) row takes its scores from there, then the values take the keys'
- * place: half a page at a time fits the first-level cache with room to spare. So
- * grouped heads and the queries of a prompt chunk share one read of the KV cache.
- * Calls of few queries go another way to the same bits: attn_few.tmpl.h.
+ * This file walks: passes over rows, spans and blocks of positions, the softmax, the sum
+ * of the spans. The arithmetic on a page comes from one of attn_f32.tmpl.h,
+ * attn_bf16_bf16.c and attn_q8_vnni.c, included before, which define
  *
- * A score is a dot product along dk in V_LANES lanes, reduced by a tree that is
- * the same for every position (v_sum_each). Values are added in the order of
- * positions. Pages lie at absolute multiples of KV_PAGE and a row skips pages it
- * cannot see, so its bits depend on its own query and position only.
+ *   ATTN_TILE                  the most rows that share a vector of keys or values
+ *   attn_form(a, row)          makes row->form of row->q
+ *   attn_expands(t, a, n)      whether n rows had better meet an expanded page
+ *   attn_expand_k, _v          a page as the tiles of `attn_expanded(t)` want it
+ *   attn_score_tile            row[0 .. n).p + at = q . k for the positions of a page
+ *   attn_keep_weights          stores a vector of weights; returns what was stored
+ *   attn_value_tile            part = part * keep + sum of p v over [j0, j1) of a page
+ *
+ * A block's pages of keys, then its pages of values: each page is contiguous and while
+ * one is read the next is asked for, into the second-level cache (into the first, f16 ran
+ * at half the speed). Sums run along columns and positions in lanes of their own, in
+ * order; a row that does not see a page skips it. So a row's bits depend on its own query
+ * and position, and on nothing else.
  */
-#include <math.h>
-#include <stdbool.h>
+#ifndef CORDEE_KERNELS_X86_ATTN_TMPL_H
+#define CORDEE_KERNELS_X86_ATTN_TMPL_H
 
-#include "base/f16.h"
-#include "kernels/attn.h"
-#include "kernels/table.h"
-#include "kernels/x86/math.tmpl.h"
-
-#define PAGE_VECTORS (KV_PAGE / V_LANES)
-
-struct attn_work {
-    float *page;        /* [KV_PAGE][k_cols] keys, then [KV_PAGE][v_cols] values; columns past dk, dv are zero */
-    struct attn_row *row; /* [n_q][n_group] */
-    int k_cols, v_cols;
+struct attn_pass {
+    const struct attn *a;
+    struct attn_row *row;
+    int n_rows;
+    bool expand;
+    char *page;     /* room to expand one into */
+    int first, end; /* positions that any row sees */
 };
 
-INLINE struct attn_work attn_work_at(const struct attn *a, void *scratch)
+/* step(rows) for all rows, as many at a time as [count, most] allows. */
+#define ATTN_HEIGHTS(count, step) \
+    if (ATTN_TILE >= 4 && (count) >= 4) {  \
+        step(4)                   \
+    } else if ((count) >= 2) {    \
+        step(2)                   \
+    } else {                      \
+        step(1)                   \
+    }
+
+/* From one page's K or V to what is read next of the same context. */
+INLINE ptrdiff_t attn_ahead(const struct attn_pass *w, int base, int page, bool values, const char *here)
 {
-    struct attn_work w = {.k_cols = attn_cols(a->dk), .v_cols = attn_cols(a->dv)};
-    w.page = scratch;
-    w.row = (struct attn_row *)(w.page + KV_PAGE * (w.k_cols > w.v_cols ? w.k_cols : w.v_cols));
-    return w;
+    int j = base + page * KV_PAGE, block_end = base + ATTN_BLOCK < w->end ? base + ATTN_BLOCK : w->end;
+    if (j + KV_PAGE < block_end)
+        return (values ? attn_v(w->a, j + KV_PAGE) : attn_k(w->a, j + KV_PAGE)) - here;
+    if (!values)
+        return attn_v(w->a, base > w->first ? base : w->first) - here;
+    return base + ATTN_BLOCK < w->end ? attn_k(w->a, base + ATTN_BLOCK) - here : 0;
 }
 
-/* One KV row of n elements as f32, padded with zeros to cols. */
-INLINE void load_row(enum kv_type t, float *dst, const void *src, int n, int cols)
+INLINE void attn_score_page(const struct attn_pass *w, enum kv_type t, int base, int page)
 {
-    const uint16_t *half = src;
-    int i = 0;
-    for (; i + V_LANES <= n; i += V_LANES)
-        switch (t) {
-        case KV_F32:
-            v_storef(dst + i, v_loadf((const float *)src + i));
-            break;
-        case KV_F16:
-            v_storef(dst + i, v_load_f16(half + i));
-            break;
-        case KV_BF16:
-            v_storef(dst + i, v_load_bf16(half + i));
-            break;
-        default: {
-            const char *block = (const char *)src + i / 32 * KV_Q8_BLOCK;
-            v_storef(dst + i, v_mul(v_load_s8(block + 2 + i % 32), v_set_f16(block)));
-        }
-        }
-    for (; i < n; i++)
-        dst[i] = t == KV_F32 ? ((const float *)src)[i] : t == KV_F16 ? f16_to_f32(half[i]) : bf16_to_f32(half[i]);
-    for (; i < cols; i++)
-        dst[i] = 0;
-}
-
-/* s[KV_PAGE] = q . k for all positions of the page in scratch. */
-INLINE void page_scores(const struct attn_work *w, const float *q, int dk, vf s[PAGE_VECTORS])
-{
-    int whole = dk / V_LANES * V_LANES;
-    UNROLL
-    for (int g = 0; g < PAGE_VECTORS; g++) {
-        const float *k = w->page + g * V_LANES * w->k_cols;
-        vf acc[V_LANES];
-        UNROLL
-        for (int j = 0; j < V_LANES; j++)
-            acc[j] = v_zero();
-        for (int c = 0; c < whole; c += V_LANES) {
-            vf x = v_loadf(q + c);
-            UNROLL
-            for (int j = 0; j < V_LANES; j++)
-                acc[j] = v_fma(x, v_loadf(k + j * w->k_cols + c), acc[j]);
-        }
-        if (whole < dk) {
-            vf x = v_loadf_n(q + whole, dk - whole);
-            UNROLL
-            for (int j = 0; j < V_LANES; j++)
-                acc[j] = v_fma(x, v_loadf(k + j * w->k_cols + whole), acc[j]);
-        }
-        s[g] = v_sum_each(acc);
+    const char *k = attn_k(w->a, base + page * KV_PAGE);
+    ptrdiff_t ahead = w->expand ? 0 : attn_ahead(w, base, page, false, k);
+    if (w->expand)
+        k = attn_expand_k(t, w->a, w->page, k);
+    for (int r = 0; r < w->n_rows;) {
+#define STEP(rows)                                                                           \
+    if (w->expand)                                                                           \
+        attn_score_tile(attn_expanded(t), k, 0, w->a->dk, w->row + r, rows, page * KV_PAGE); \
+    else                                                                                     \
+        attn_score_tile(t, k, ahead, w->a->dk, w->row + r, rows, page * KV_PAGE);            \
+    r += rows;
+        ATTN_HEIGHTS(w->n_rows - r, STEP)
+#undef STEP
     }
 }
 
-/* out[dv] = out * keep + sum of p[j] v[j] over the page's positions [j0, j1). */
-INLINE void page_values(const struct attn_work *w, float *out, int dv, float keep, const float *p, int j0, int j1)
+/* What a row sees of a page of the block. */
+INLINE void attn_page_span(const struct attn_row *row, int page, int *j0, int *j1)
 {
-    enum { WIDE = 8 };
-    int c = 0;
-    for (; c + WIDE * V_LANES <= dv; c += WIDE * V_LANES) {
-        vf acc[WIDE];
-        UNROLL
-        for (int i = 0; i < WIDE; i++)
-            acc[i] = v_mul(v_loadf(out + c + i * V_LANES), v_set(keep));
-        for (int j = j0; j < j1; j++) {
-            const float *v = w->page + j * w->v_cols + c;
-            vf x = v_set(p[j]);
-            UNROLL
-            for (int i = 0; i < WIDE; i++)
-                acc[i] = v_fma(x, v_loadf(v + i * V_LANES), acc[i]);
+    int at = page * KV_PAGE;
+    *j0 = row->from > at ? row->from - at : 0;
+    *j1 = row->to < at + KV_PAGE ? row->to - at : KV_PAGE;
+}
+
+INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, int base, int page)
+{
+    const char *v = w->a->latent ? attn_k(w->a, base + page * KV_PAGE) : attn_v(w->a, base + page * KV_PAGE);
+    ptrdiff_t ahead = w->expand ? 0 : attn_ahead(w, base, page, true, v);
+    if (w->expand)
+        v = attn_expand_v(t, w->a, w->page, v);
+    for (int r = 0; r < w->n_rows;) {
+        struct attn_row *row = w->row + r;
+        int j0, j1, from, to, alike = 1;
+        attn_page_span(row, page, &j0, &j1);
+        if (j0 >= j1) {
+            r++;
+            continue;
         }
-        UNROLL
-        for (int i = 0; i < WIDE; i++)
-            v_storef(out + c + i * V_LANES, acc[i]);
-    }
-    for (; c < dv; c += V_LANES) {
-        int n = dv - c < V_LANES ? dv - c : V_LANES;
-        vf acc = v_mul(v_loadf_n(out + c, n), v_set(keep));
-        for (int j = j0; j < j1; j++)
-            acc = v_fma(v_set(p[j]), v_loadf(w->page + j * w->v_cols + c), acc);
-        v_storef_n(out + c, acc, n);
+        for (; alike < ATTN_TILE && r + alike < w->n_rows; alike++) {
+            attn_page_span(row + alike, page, &from, &to);
+            if (from != j0 || to != j1)
+                break;
+        }
+#define STEP(rows)                                                                                     \
+    if (w->expand)                                                                                     \
+        attn_value_tile(attn_expanded(t), v, 0, w->a->dv, row, rows, page * KV_PAGE, j0, j1);          \
+    else                                                                                               \
+        attn_value_tile(t, v, ahead, w->a->dv, row, rows, page * KV_PAGE, j0, j1);                     \
+    for (int i = 0; i < rows; i++)                                                                     \
+        row[i].keep = 1;                                                                               \
+    r += rows;
+        ATTN_HEIGHTS(alike, STEP)
+#undef STEP
     }
 }
 
-/* Scale, soft cap, ALiBi, and minus infinity outside [j0, j1). */
-INLINE vf finish_scores(const struct attn *a, vf s, int head, int base, int pos, int g, int j0, int j1)
+/* V_LANES raw scores of the block that starts at base, from lane `at` on, scaled and
+ * capped; -inf where the row sees nothing. */
+INLINE vf attn_finish_scores(const struct attn *a, const struct attn_row *row, vf s, int base, int at)
 {
-    vf j = v_add(v_iota(), v_set((float)(g * V_LANES))), hidden = v_set(-INFINITY);
+    vf j = v_add(v_iota(), v_set((float)at)), hidden = v_set(-INFINITY);
     s = v_mul(s, v_set(a->scale));
     if (a->softcap > 0)
         s = v_mul(v_set(a->softcap), v_tanh(v_div(s, v_set(a->softcap))));
     if (a->slopes)
-        s = v_add(s, v_mul(v_set(a->slopes[head]), v_add(j, v_set((float)(base - pos)))));
-    s = v_if_less(j, v_set((float)j0), hidden, s);
-    return v_if_less(j, v_set((float)j1), s, hidden);
+        s = v_add(s, v_mul(v_set(a->slopes[row->head]), v_add(j, v_set((float)(base - row->pos)))));
+    if (row->from > at)
+        s = v_if_less(j, v_set((float)row->from), hidden, s);
+    return row->to < at + V_LANES ? v_if_less(j, v_set((float)row->to), s, hidden) : s;
 }
 
-/* What the raw scores s of query i, head `head` at the positions [from, to) of
- * the page that starts at base make of the running softmax. */
-INLINE void soften_row(const struct attn *a, struct attn_row *row, vf s[PAGE_VECTORS], int i, int head, int base,
-                       int from, int to)
+/* e^x with the bits that the weights have. */
+INLINE float attn_exp(float x)
 {
+    return v_reduce_max(v_exp(v_set(x)));
+}
+
+/* One step of the row's running softmax: scores of the block become weights. */
+INLINE void attn_soften(const struct attn *a, struct attn_row *row, int base)
+{
+    int first = row->from / V_LANES, end = (row->to + V_LANES - 1) / V_LANES;
     vf most = v_set(row->max), sum = v_zero();
-    UNROLL
-    for (int g = 0; g < PAGE_VECTORS; g++) {
-        s[g] = finish_scores(a, s[g], head, base, a->pos0 + i, g, from - base, to - base);
-        most = v_max(most, s[g]);
+    if (row->from >= row->to)
+        return;
+    for (int g = first; g < end; g++) {
+        vf s = attn_finish_scores(a, row, v_loadf(row->p + g * V_LANES), base, g * V_LANES);
+        v_storef(row->p + g * V_LANES, s);
+        most = v_max(most, s);
     }
     float max = v_reduce_max(most);
-    UNROLL
-    for (int g = 0; g < PAGE_VECTORS; g++) {
-        vf e = v_exp(v_sub(s[g], v_set(max)));
-        v_storef(row->p + g * V_LANES, e);
-        sum = v_add(sum, e);
-    }
-    row->keep = row->max == max ? 1 : expf(row->max - max);
+    for (int g = first; g < end; g++)
+        sum = v_add(sum, attn_keep_weights(row, g, v_exp(v_sub(v_loadf(row->p + g * V_LANES), v_set(max)))));
+    row->keep = row->max == max ? 1 : attn_exp(row->max - max);
     row->max = max;
     row->sum = row->sum * row->keep + v_reduce_add(sum);
 }
 
-INLINE void prefetch_row(const char *p, size_t bytes)
+/* The block at base, of which the span has [lo, hi). */
+INLINE void attn_block(const struct attn_pass *w, enum kv_type t, int base, int lo, int hi)
 {
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch(p + i, _MM_HINT_T0);
-}
-
-/* What query i sees of the page at base; false if nothing. */
-INLINE bool page_span(const struct attn *a, int i, int base, int *from, int *to)
-{
-    attn_span(a, a->pos0 + i, from, to);
-    *from = *from > base ? *from : base;
-    *to = *to < base + KV_PAGE ? *to : base + KV_PAGE;
-    return *from < *to;
-}
-
-/* The page at base, of which positions [first, end) are seen by any query. While
- * one half is expanded, the next is on its way from memory. */
-INLINE void attend_page(const struct attn *a, enum kv_type t, const struct attn_work *w, int base, int first, int end)
-{
-    int from = first > base ? first : base, to = end < base + KV_PAGE ? end : base + KV_PAGE, see_from, see_to;
-    for (int j = from; j < to; j++) {
-        prefetch_row(attn_v(a, j), a->v_stride);
-        load_row(t, w->page + (j - base) * w->k_cols, attn_k(a, j), a->dk, w->k_cols);
+    int first = (lo > base ? lo - base : 0) / KV_PAGE;
+    int end = ((hi < base + ATTN_BLOCK ? hi - base : ATTN_BLOCK) + KV_PAGE - 1) / KV_PAGE;
+    for (int r = 0; r < w->n_rows; r++) {
+        struct attn_row *row = w->row + r;
+        int from, to;
+        attn_span(w->a, row->pos, &from, &to);
+        row->from = from > base ? from - base : 0;
+        row->to = to < base + ATTN_BLOCK ? to - base : ATTN_BLOCK;
     }
-    for (int i = 0; i < a->n_q; i++)
-        if (page_span(a, i, base, &see_from, &see_to))
-            for (int head = 0; head < a->n_group; head++) {
-                vf s[PAGE_VECTORS];
-                page_scores(w, a->q + (size_t)i * a->ldq + (size_t)head * (size_t)a->dk, a->dk, s);
-                soften_row(a, &w->row[i * a->n_group + head], s, i, head, base, see_from, see_to);
-            }
-    for (int j = from; j < to; j++) {
-        if (j + KV_PAGE < end)
-            prefetch_row(attn_k(a, j + KV_PAGE), a->k_stride);
-        load_row(t, w->page + (j - base) * w->v_cols, attn_v(a, j), a->dv, w->v_cols);
-    }
-    for (int i = 0; i < a->n_q; i++)
-        if (page_span(a, i, base, &see_from, &see_to))
-            for (int head = 0; head < a->n_group; head++) {
-                float *out = a->out + (size_t)i * a->ldo + (size_t)head * (size_t)a->dv;
-                const struct attn_row *row = &w->row[i * a->n_group + head];
-                page_values(w, out, a->dv, row->keep, row->p, see_from - base, see_to - base);
-            }
+    for (int page = first; page < end; page++)
+        attn_score_page(w, t, base, page);
+    for (int r = 0; r < w->n_rows; r++)
+        attn_soften(w->a, w->row + r, base);
+    for (int page = first; page < end; page++)
+        attn_value_page(w, t, base, page);
 }
 
-#include "kernels/x86/attn_few.tmpl.h"
+/* total += a part that starts at `part`. Parts must come in ascending order of spans. */
+INLINE void attn_add_part(float *total_max, float *total_sum, float *out, const float *part, int dv)
+{
+    float max = part[0], sum = part[1], keep, times;
+    if (sum == 0) /* it sees nothing of this span */
+        return;
+    if (*total_max > max) {
+        keep = 1;
+        times = attn_exp(max - *total_max);
+    } else {
+        keep = *total_max == max ? 1 : attn_exp(*total_max - max);
+        times = 1;
+        *total_max = max;
+    }
+    *total_sum = *total_sum * keep + sum * times;
+    for (int c = 0; c < dv; c += V_LANES) {
+        int n = dv - c < V_LANES ? dv - c : V_LANES;
+        vf old = v_mul(v_loadf_n(out + c, n), v_set(keep));
+        v_storef_n(out + c, v_fma(v_loadf(part + ATTN_PART_VALUES + c), v_set(times), old), n);
+    }
+}
+
+INLINE void attn_begin_total(const struct attn *a, int head, float *max, float *sum, float *out)
+{
+    *max = a->sinks ? a->sinks[head] : -INFINITY;
+    *sum = a->sinks ? 1 : 0;
+    memset(out, 0, (size_t)a->dv * sizeof *out);
+}
+
+INLINE void attn_end_total(float sum, float *out, int dv)
+{
+    vf inverse = v_set(sum > 0 ? 1 / sum : sum == sum ? 0 : sum);
+    for (int c = 0; c < dv; c += V_LANES) {
+        int n = dv - c < V_LANES ? dv - c : V_LANES;
+        v_storef_n(out + c, v_mul(v_loadf_n(out + c, n), inverse), n);
+    }
+}
+
+/* One span, left in the rows' parts. */
+INLINE void attn_one_span(const struct attn_pass *w, enum kv_type t, int span)
+{
+    int lo = span * ATTN_SPAN > w->first ? span * ATTN_SPAN : w->first;
+    int hi = (span + 1) * ATTN_SPAN < w->end ? (span + 1) * ATTN_SPAN : w->end;
+    for (int r = 0; r < w->n_rows; r++) {
+        w->row[r].max = -INFINITY;
+        w->row[r].sum = 0;
+        memset(w->row[r].part, 0, attn_part_floats(w->a->dv) * sizeof(float));
+    }
+    for (int base = lo / ATTN_BLOCK * ATTN_BLOCK; base < hi; base += ATTN_BLOCK)
+        attn_block(w, t, base, lo, hi);
+    for (int r = 0; r < w->n_rows; r++) {
+        w->row[r].part[0] = w->row[r].max;
+        w->row[r].part[1] = w->row[r].sum;
+    }
+}
+
+/* Lays the pass's rows out in scratch: rows [r0, r0 + n_rows) of [n_q][n_group]. */
+INLINE void attn_open_rows(struct attn_pass *w, int r0, char *scratch)
+{
+    const struct attn *a = w->a;
+    size_t form = act_row_bytes(ACT_BF16, a->dk), part = attn_part_floats(a->dv);
+    w->page = scratch;
+    w->row = (struct attn_row *)(void *)(scratch + attn_page_bytes(a->dk, a->dv));
+    char *forms = (char *)(w->row + w->n_rows);
+    float *parts = (float *)(void *)(forms + (size_t)w->n_rows * form);
+    for (int r = 0; r < w->n_rows; r++) {
+        struct attn_row *row = w->row + r;
+        int i = (r0 + r) / a->n_group, head = (r0 + r) % a->n_group;
+        row->pos = a->pos0 + i;
+        row->head = head;
+        row->q = a->q + (size_t)i * a->ldq + (size_t)head * (size_t)a->dk;
+        row->out = a->out + (size_t)i * a->ldo + (size_t)head * (size_t)a->dv;
+        row->form = forms + (size_t)r * form;
+        row->part = parts + (size_t)r * part;
+        attn_form(a, row);
+        if (!a->part)
+            attn_begin_total(a, head, &row->total_max, &row->total_sum, row->out);
+    }
+}
+
+INLINE void attn_one_pass(const struct attn *a, enum kv_type t, int r0, int n_rows, char *scratch)
+{
+    struct attn_pass w = {.a = a, .n_rows = n_rows, .expand = attn_expands(t, a, n_rows)};
+    int ignored, n_all = a->n_q * a->n_group;
+    size_t part = attn_part_floats(a->dv);
+    attn_open_rows(&w, r0, scratch);
+    attn_span(a, w.row[0].pos, &w.first, &ignored);
+    attn_span(a, w.row[n_rows - 1].pos, &ignored, &w.end);
+    int span = a->part ? a->span0 : w.first / ATTN_SPAN;
+    int end = a->part ? a->span1 : (w.end - 1) / ATTN_SPAN + 1;
+    for (; span < end; span++) {
+        if (a->part)
+            for (int r = 0; r < n_rows; r++)
+                w.row[r].part = a->part + ((size_t)(span - a->span0) * (size_t)n_all + (size_t)(r0 + r)) * part;
+        attn_one_span(&w, t, span);
+        if (!a->part)
+            for (int r = 0; r < n_rows; r++)
+                attn_add_part(&w.row[r].total_max, &w.row[r].total_sum, w.row[r].out, w.row[r].part, a->dv);
+    }
+    if (!a->part)
+        for (int r = 0; r < n_rows; r++)
+            attn_end_total(w.row[r].total_sum, w.row[r].out, a->dv);
+}
 
 INLINE void attend(const struct attn *a, enum kv_type t, void *scratch)
 {
-    bool few = a->n_q <= ATTN_FEW_QUERIES && a->dk % V_LANES == 0 && a->dv % V_LANES == 0;
-    struct attn_work w = attn_work_at(a, scratch);
-    int first, end, ignored;
-    attn_span(a, a->pos0, &first, &ignored);
-    attn_span(a, a->pos0 + a->n_q - 1, &ignored, &end);
-    if (!few)
-        memset(w.page, 0, (size_t)((float *)w.row - w.page) * sizeof *w.page); /* rows never loaded must hold numbers */
-    for (int i = 0; i < a->n_q; i++)
-        for (int head = 0; head < a->n_group; head++) {
-            struct attn_row *row = &w.row[i * a->n_group + head];
-            row->max = a->sinks ? a->sinks[head] : -INFINITY;
-            row->sum = a->sinks ? 1 : 0;
-            memset(a->out + (size_t)i * a->ldo + (size_t)head * (size_t)a->dv, 0, (size_t)a->dv * sizeof(float));
-        }
-    for (int base = first / KV_PAGE * KV_PAGE; base < end; base += KV_PAGE) {
-        if (!few)
-            attend_page(a, t, &w, base, first, end);
-        for (int i = 0, from, to; few && i < a->n_q; i++)
-            if (page_span(a, i, base, &from, &to))
-                attend_page_few(a, t, &w, i, base, from, to, end);
-    }
-    for (int i = 0; i < a->n_q; i++)
-        for (int head = 0; head < a->n_group; head++) {
-            float *out = a->out + (size_t)i * a->ldo + (size_t)head * (size_t)a->dv;
-            float sum = w.row[i * a->n_group + head].sum;
-            vf inverse = v_set(sum > 0 ? 1 / sum : 0);
-            for (int c = 0; c < a->dv; c += V_LANES) {
-                int n = a->dv - c < V_LANES ? a->dv - c : V_LANES;
-                v_storef_n(out + c, v_mul(v_loadf_n(out + c, n), inverse), n);
-            }
-        }
+    int n_all = a->n_q * a->n_group;
+    for (int r = 0; r < n_all; r += ATTN_ROWS)
+        attn_one_pass(a, t, r, n_all - r < ATTN_ROWS ? n_all - r : ATTN_ROWS, scratch);
 }
 
 #define ATTN(function, type)                              \
@@ -242,3 +286,19 @@ INLINE void attend(const struct attn *a, enum kv_type t, void *scratch)
     {                                                     \
         attend(a, type, scratch);                         \
     }
+
+#define ATTN_MERGE(function)                                                                            \
+    void function(const struct attn *a)                                                                 \
+    {                                                                                                   \
+        size_t rows = (size_t)a->n_q * (size_t)a->n_group, floats = attn_part_floats(a->dv);            \
+        for (size_t r = 0; r < rows; r++) {                                                             \
+            size_t i = r / (size_t)a->n_group, head = r % (size_t)a->n_group;                           \
+            float max, sum, *out = a->out + i * a->ldo + head * (size_t)a->dv;                          \
+            attn_begin_total(a, (int)head, &max, &sum, out);                                            \
+            for (int span = a->span0; span < a->span1; span++)                                          \
+                attn_add_part(&max, &sum, out, a->part + ((size_t)(span - a->span0) * rows + r) * floats, a->dv); \
+            attn_end_total(sum, out, a->dv);                                                            \
+        }                                                                                               \
+    }
+
+#endif

@@ -87,6 +87,13 @@ INLINE vf v_set_f16(const void *p)
     return _mm256_cvtph_ps(_mm_set1_epi16(half));
 }
 
+INLINE vf v_set_pair(const float *p)
+{
+    double both;
+    memcpy(&both, p, sizeof both);
+    return _mm256_castpd_ps(_mm256_set1_pd(both));
+}
+
 INLINE vf v_load_bf16(const void *p)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));

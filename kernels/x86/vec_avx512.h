@@ -87,6 +87,14 @@ INLINE vf v_set_f16(const void *p)
     return _mm512_cvtph_ps(_mm256_set1_epi16(half));
 }
 
+/* Two floats in every pair of lanes. */
+INLINE vf v_set_pair(const float *p)
+{
+    double both;
+    memcpy(&both, p, sizeof both);
+    return _mm512_castpd_ps(_mm512_set1_pd(both));
+}
+
 INLINE vf v_load_bf16(const void *p)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));

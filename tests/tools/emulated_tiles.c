@@ -20,11 +20,15 @@ bool emulate_tiles(struct kernels *k)
 #define KERNEL(slot, need, type, function) \
     if (ISA_##need == ISA_AMX)             \
         k->slot = function;
+#define KERNEL_FAST(slot, need, type, function)               \
+    if (ISA_##need == ISA_AMX && k->precision == PREC_FAST) \
+        k->slot = function;
 #define MUL(wanted, format, need, form, function, role, rows, groups, panel, scratch)   \
     if (ISA_##need == ISA_AMX && PREC_##wanted == k->precision)                         \
         put(k, FMT_##format, FOR_##role, &(struct mul){function, ACT_##form, rows, groups, panel, scratch});
 #include "kernels/kernels.inc"
 #undef KERNEL
+#undef KERNEL_FAST
 #undef MUL
     return true;
 }

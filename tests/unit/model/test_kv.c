@@ -31,18 +31,22 @@ static void pages_hold_every_position_apart(void **state)
                 for (int h = 0; h < 2; h++)
                     for (int pos = 64; pos < 64 + KV_PAGE; pos++) {
                         float tag = (float)(((int)page * 3 + l) * 2 + h) * 100 + (float)pos;
+                        const float *at =
+                            (const float *)(kv.base + page * kv.page_bytes + kv_head_offset(&kv, l, h));
+                        int j = pos % KV_PAGE;
                         for (int i = 0; i < 24; i++)
-                            in_k[i] = tag;
+                            in_k[i] = tag + (float)i / 64;
                         for (int i = 0; i < 16; i++)
-                            in_v[i] = -tag;
-                        const char *at = kv.base + page * kv.page_bytes + kv_head_offset(&kv, l, h);
+                            in_v[i] = -in_k[i];
                         if (round == 0) {
                             kv_put(&kv, page, l, h, pos, in_k, in_v);
                             continue;
                         }
-                        assert_memory_equal(at + (size_t)(pos % KV_PAGE) * kv.k_stride, in_k, sizeof in_k);
-                        assert_memory_equal(at + kv.v_in_head + (size_t)(pos % KV_PAGE) * kv.v_stride, in_v,
-                                            sizeof in_v);
+                        for (int i = 0; i < 24; i++)
+                            assert_true(at[(i / 2 * KV_PAGE + j) * 2 + i % 2] == in_k[i]);
+                        at += kv.v_in_head / sizeof(float);
+                        for (int i = 0; i < 16; i++)
+                            assert_true(at[(j / 2 * 16 + i) * 2 + j % 2] == in_v[i]);
                     }
     kv_fini(&kv);
 }
@@ -68,6 +72,8 @@ static void q8_0_refuses_what_it_cannot_hold(void **state)
     (void)state;
     assert_int_equal(kv_shape(&plain_family, &heads, 1, 1, KV_Q8_0, &kv, &why), ERR_UNSUPPORTED);
     assert_int_equal(kv_shape(&latent_family, &compressed, 1, 1, KV_Q8_0, &kv, &why), ERR_UNSUPPORTED);
+    good.head_dim_k = 23;
+    assert_int_equal(kv_shape(&plain_family, &good, 1, 1, KV_F16, &kv, &why), ERR_UNSUPPORTED);
     good.head_dim_k = good.head_dim_v = 64;
     assert_int_equal(kv_shape(&plain_family, &good, 1, 1, KV_Q8_0, &kv, &why), ERR_OK);
 }

@@ -1,0 +1,179 @@
+/* attn_bf16_bf16.c - attention over pages of bf16 with AVX512_BF16: queries and weights
+ * as bf16 pairs, sums in f32. See attn.tmpl.h.
+ *
+ * A page is the operand of the pair product as it lies: 16 positions by two columns, or
+ * 16 columns by two positions. The weights that were rounded are the ones that are summed
+ * for the denominator, so rounding does not shift their mean. Latent pages, which are
+ * rows, are transposed into scratch without converting anything.
+ */
+#include "kernels/x86/vec_avx512.h"
+
+#include <math.h>
+#include <stdbool.h>
+
+#include "kernels/attn.h"
+#include "kernels/table.h"
+#include "kernels/x86/math.tmpl.h"
+
+#define ATTN_TILE 4
+#define SCORE_WIDE (KV_PAGE / V_LANES)
+
+INLINE __m512bh pair(const void *p)
+{
+    int32_t both;
+    memcpy(&both, p, sizeof both);
+    return (__m512bh)_mm512_set1_epi32(both);
+}
+
+INLINE vf v_dot_pairs(vf sum, vi a, __m512bh b)
+{
+    return _mm512_dpbf16_ps(sum, (__m512bh)a, b);
+}
+
+INLINE void attn_form(const struct attn *a, struct attn_row *row)
+{
+    uint16_t *to = row->form;
+    for (int c = 0; c < a->dk; c += V_LANES) {
+        int n = a->dk - c < V_LANES ? a->dk - c : V_LANES;
+        _mm256_mask_storeu_epi16(to + c, (__mmask16)((1u << n) - 1),
+                                 (__m256i)_mm512_cvtneps_pbh(v_loadf_n(row->q + c, n)));
+    }
+}
+
+INLINE bool attn_expands(enum kv_type t, const struct attn *a, int n_rows)
+{
+    (void)t;
+    (void)n_rows;
+    return a->latent;
+}
+
+INLINE enum kv_type attn_expanded(enum kv_type t)
+{
+    return t;
+}
+
+/* The weights of 16 positions take the first half of the room that their scores had. */
+INLINE vf attn_keep_weights(struct attn_row *row, int g, vf p)
+{
+    __m256i rounded = (__m256i)_mm512_cvtneps_pbh(p);
+    _mm256_storeu_si256((__m256i *)(void *)((char *)row->p + g * 32), rounded);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
+}
+
+INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *page, const char *k)
+{
+    (void)t;
+    for (int j = 0; j < KV_PAGE; j++)
+        for (int c = 0; c < a->dk; c += 2, k += 4)
+            memcpy(page + (c / 2 * KV_PAGE + j) * 4, k, 4);
+    return page;
+}
+
+INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *page, const char *v)
+{
+    size_t row_bytes = 2 * (size_t)a->dk;
+    uint16_t *to = (uint16_t *)(void *)page;
+    (void)t;
+    for (int j = 0; j < KV_PAGE; j += 2, v += 2 * row_bytes, to += 2 * kv_cols(a->dv)) {
+        const uint16_t *even = (const uint16_t *)(const void *)v;
+        const uint16_t *odd = (const uint16_t *)(const void *)(v + row_bytes);
+        for (int c = 0; c < a->dv; c++) {
+            to[2 * c] = even[c];
+            to[2 * c + 1] = odd[c];
+        }
+    }
+    return page;
+}
+
+INLINE void attn_score_tile(enum kv_type t, const char *k, ptrdiff_t ahead, int dk, struct attn_row *row, int rows,
+                            int at)
+{
+    enum { LINE = 4 * KV_PAGE, CHAINS = 2 };
+    vf acc[ATTN_TILE * CHAINS * SCORE_WIDE];
+    (void)t;
+    UNROLL
+    for (int i = 0; i < rows * CHAINS * SCORE_WIDE; i++)
+        acc[i] = v_zero();
+    for (int c = 0; c < dk; c += 2 * CHAINS, k += CHAINS * LINE)
+        UNROLL
+    for (int chain = 0; chain < CHAINS; chain++) {
+        const char *line = k + chain * LINE;
+        vi x[SCORE_WIDE];
+        if (c + 2 * chain >= dk)
+            break;
+        UNROLL
+        for (int i = 0; i < SCORE_WIDE; i++) {
+            x[i] = v_load(line + i * V_BYTES);
+            _mm_prefetch(line + ahead + i * V_BYTES, _MM_HINT_T1);
+        }
+        UNROLL
+        for (int r = 0; r < rows; r++) {
+            __m512bh q = pair((const uint16_t *)row[r].form + c + 2 * chain);
+            vf *sum = acc + (r * CHAINS + chain) * SCORE_WIDE;
+            UNROLL
+            for (int i = 0; i < SCORE_WIDE; i++)
+                sum[i] = v_dot_pairs(sum[i], x[i], q);
+        }
+    }
+    UNROLL
+    for (int r = 0; r < rows; r++)
+        UNROLL
+    for (int i = 0; i < SCORE_WIDE; i++)
+        v_storef(row[r].p + at + i * V_LANES,
+                 v_add(acc[r * CHAINS * SCORE_WIDE + i], acc[(r * CHAINS + 1) * SCORE_WIDE + i]));
+}
+
+/* `wide` vectors of 16 columns from column c on; of the last only `lanes`. */
+INLINE void value_columns(const char *v, ptrdiff_t ahead, int dv, struct attn_row *row, int rows, int at, int j0,
+                          int j1, int c, int wide, __mmask16 lanes)
+{
+    const int line_bytes = 4 * kv_cols(dv);
+    vf acc[ATTN_TILE * 4];
+    UNROLL
+    for (int i = 0; i < rows * wide; i++)
+        acc[i] = v_zero();
+    v += j0 / 2 * line_bytes + 4 * c;
+    for (int j = j0 / 2 * 2; j < j1; j += 2, v += line_bytes) {
+        vi x[4];
+        UNROLL
+        for (int i = 0; i < wide; i++) {
+            x[i] = _mm512_maskz_loadu_epi32(lanes, v + i * V_BYTES);
+            _mm_prefetch(v + ahead + i * V_BYTES, _MM_HINT_T1);
+        }
+        if (j < j0 || j + 1 >= j1) /* a page may hold anything where nobody has written */
+            UNROLL
+        for (int i = 0; i < wide; i++)
+            x[i] = v_and(x[i], v_set32((j >= j0 ? 0xffff : 0) | (j + 1 < j1 ? ~0xffff : 0)));
+        UNROLL
+        for (int r = 0; r < rows; r++) {
+            __m512bh p = pair((const uint16_t *)(const void *)row[r].p + at + j);
+            UNROLL
+            for (int i = 0; i < wide; i++)
+                acc[r * wide + i] = v_dot_pairs(acc[r * wide + i], x[i], p);
+        }
+    }
+    UNROLL
+    for (int r = 0; r < rows; r++)
+        UNROLL
+    for (int i = 0; i < wide; i++) {
+        float *to = row[r].part + ATTN_PART_VALUES + c + i * V_LANES;
+        v_storef(to, v_fma(v_loadf(to), v_set(row[r].keep), acc[r * wide + i]));
+    }
+}
+
+INLINE void attn_value_tile(enum kv_type t, const char *v, ptrdiff_t ahead, int dv, struct attn_row *row, int rows,
+                            int at, int j0, int j1)
+{
+    int c = 0, cols = kv_cols(dv);
+    (void)t;
+    for (; c + 4 * V_LANES <= cols; c += 4 * V_LANES)
+        value_columns(v, ahead, dv, row, rows, at, j0, j1, c, 4, 0xffff);
+    for (; c + V_LANES <= cols; c += V_LANES)
+        value_columns(v, ahead, dv, row, rows, at, j0, j1, c, 1, 0xffff);
+    if (c < cols)
+        value_columns(v, ahead, dv, row, rows, at, j0, j1, c, 1, 0xff);
+}
+
+#include "kernels/x86/attn.tmpl.h"
+
+ATTN(attn_bf16_bf16, KV_BF16)
