@@ -188,11 +188,6 @@ void stage_hidden(const struct stage *s, int row, float *out)
     assert(false); /* no encoder */
 }
 
-void stage_adopt(struct stage *s)
-{
-    (void)s;
-}
-
 int fake_reference(const struct gen_request *req, int n, int32_t *tokens, float *logprobs)
 {
     uint64_t kv[FAKE_LAYERS] = {0}, history = 0;

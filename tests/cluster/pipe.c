@@ -156,7 +156,7 @@ void take_event(void *ctx, const struct gen_event *ev)
 void pipe_submit(struct pipe *p, const struct gen_request *req, struct taken *t)
 {
     struct why why = {""};
-    *t = (struct taken){.cancel_with = t->cancel_with, .cancel_after = t->cancel_after};
+    *t = (struct taken){.cancel_with = t->cancel_with, .cancel_after = t->cancel_after, .n_scores = req->score_from};
     must(backend_submit(engine_backend(p->engine), req, take_event, t, &t->handle, &why), &why);
 }
 

@@ -99,7 +99,7 @@ static void check_taken(int i, bool whole)
         return;
     if (whole)
         assert_int_equal(t->n_scores, req->n_ids);
-    for (int k = 0; k < t->n_scores; k++) {
+    for (int k = req->score_from; k < t->n_scores; k++) {
         assert_int_equal(t->score_tokens[k], req->ids[k]);
         assert_true(k == 0 ? isnan(t->scores[0]) : t->scores[k] == logprobs[k]);
     }
@@ -231,6 +231,7 @@ static void preempted_requests_go_on_with_the_same_tokens(void **state)
         for (int i = 0; i < 24; i++) {
             make_request(i, i % 4 ? shared : 0, 1 + rnd(60), 150);
             requests[i].score_prompt = i % 3 == 0;
+            requests[i].score_from = requests[i].score_prompt ? rnd(requests[i].n_ids) : 0;
             requests[i].priority = i % 2;
         }
         run_all(p, 24);
@@ -275,6 +276,7 @@ static void prompts_are_scored(void **state)
         for (int i = 0; i < MANY; i++) {
             make_request(i, 0, 1 + rnd(i < 8 ? 3 : 250), i % 3 == 0 ? 5 : 0);
             requests[i].score_prompt = true;
+            requests[i].score_from = i % 2 ? rnd(requests[i].n_ids) : 0;
             requests[i].n_top = i % 4;
         }
         run_all(p, MANY);
@@ -310,6 +312,31 @@ static void shared_prefixes_are_computed_once(void **state)
             long rows = close_fake(p, n, ERR_OK);
             assert_true(rows <= 256 + tails + 32); /* a row each for the first own score or token */
         }
+}
+
+/* Choices of questions: nobody needs scores of what they share, which is not computed twice
+ * for want of them, not even where a page ends within what two choices have in common. */
+static void choices_share_what_they_do_not_score(void **state)
+{
+    (void)state;
+    for (int n = 1; n <= 3; n++) {
+        struct pipe_options o = options(n);
+        struct pipe *p = open_fake(&o, 50);
+        for (int i = 0; i < 32; i++) {
+            make_request(i, 64 + 32, 2 + i % 7, 0);
+            requests[i].score_prompt = true;
+            requests[i].score_from = 90; /* within the third page, which all have */
+            requests[i].n_top = 1;
+        }
+        run_all(p, 32);
+        struct engine_stats st;
+        engine_stats(pipe_engine(p), &st);
+        for (int i = 0; i < 32; i++)
+            check_taken(i, true);
+        assert_int_equal(st.prefix_pages, 3);
+        assert_int_equal(st.prefix_again, 0);
+        close_fake(p, n, ERR_OK);
+    }
 }
 
 /* Rows without numbers, generated, scored and shared, end their own sequence only. */
@@ -475,6 +502,7 @@ int main(void)
         cmocka_unit_test(resumed_at_every_cut),
         cmocka_unit_test(prompts_are_scored),
         cmocka_unit_test(shared_prefixes_are_computed_once),
+        cmocka_unit_test(choices_share_what_they_do_not_score),
         cmocka_unit_test(what_has_no_numbers_fails_alone),
         cmocka_unit_test(scores_are_not_taken_from_pages_without),
         cmocka_unit_test(no_sharing_computes_everything),

@@ -129,6 +129,7 @@ static inline err fake_submit(struct backend *bb, const struct gen_request *req,
     if (req->n_resume)
         memcpy(r->made, req->resume, (size_t)req->n_resume * sizeof *r->made);
     r->n_made = req->n_resume;
+    r->n_told = req->score_from;
     for (const char *s = req->adapter; s && *s; s++)
         r->adapter = fake_mix(r->adapter ^ (uint64_t)*s);
     r->fn = fn;

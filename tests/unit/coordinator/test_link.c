@@ -291,6 +291,14 @@ static void test_killed_anywhere_scoring_only(void **state)
     cut_everywhere(*state, &r, false);
 }
 
+static void test_killed_anywhere_scoring_the_end(void **state)
+{
+    struct gen_request r = request();
+    r.max_tokens = 0;
+    r.score_from = 3;
+    cut_everywhere(*state, &r, false);
+}
+
 static void test_waits_for_the_first_epoch(void **state)
 {
     struct fixture *x = *state;
@@ -445,6 +453,7 @@ int main(void)
         T(test_killed_anywhere), T(test_failed_politely_anywhere), T(test_killed_anywhere_with_end_token),
         T(test_killed_anywhere_with_an_adapter),
         T(test_killed_anywhere_scoring_only), T(test_waits_for_the_first_epoch), T(test_patience_ends),
+        T(test_killed_anywhere_scoring_the_end),
         T(test_journal_limit), T(test_full_engine_is_retried), T(test_cancel_in_every_state),
         T(test_refusal_reaches_the_asker), T(test_garbage_from_rank0), T(test_stats),
         T(test_poison_fails),
