@@ -21,6 +21,12 @@ INLINE vi dot_signed(vi w, vi q)
     return v_maddubs(v_abs8(value), v_sign8(q, value));
 }
 
+/* Where registers are few; where there are enough the compiler's order is 10 % faster. */
+INLINE vi in_order(vi sum)
+{
+    return HALVES > 1 ? v_now(sum) : sum;
+}
+
 INLINE void dot_quads(const struct pack_traits *t, const vi *w, const char *a, size_t lda, int rows, int from, int n,
                       vi *sum)
 {
@@ -34,7 +40,7 @@ INLINE void dot_quads(const struct pack_traits *t, const vi *w, const char *a, s
         for (int q = from; q < from + n; q += step) {
             vi pairs = run ? v_maddubs(w[q], bcast_quad(b, q)) : dot_signed(w[q], bcast_quad(b, q));
             for (int j = q + 1; j < q + step; j++)
-                pairs = v_add16(pairs, v_maddubs(w[j], bcast_quad(b, j)));
+                pairs = in_order(v_add16(pairs, v_maddubs(w[j], bcast_quad(b, j))));
             sum[i] = v_add32(sum[i], v_madd16(pairs, ones));
         }
     }

@@ -68,6 +68,22 @@ INLINE vi bcast_quad(const struct act_q8 *a, int quad)
 static inline void dot_quads(const struct pack_traits *t, const vi *w, const char *a, size_t lda, int rows, int from,
                              int n, vi *sum);
 
+/* acc + 32 weight columns times an activation block, of which low and high are the
+ * integer sums (low alone where one sub-scale covers all 32). */
+INLINE vf add_block(const struct pack_traits *t, vi low, vi high, const vf *scale, const vf *offset,
+                    const struct act_q8 *b, vf acc)
+{
+    if (t->factor != 16) {
+        acc = v_fma(v_from_int(low), v_mul(scale[0], v_set(b->scale)), acc);
+        return t->min == PACK_MIN_NONE ? acc : v_fma(offset[0], v_set(b->scaled_sum), acc);
+    }
+    vf sum = v_fma(v_from_int(high), scale[1], v_mul(v_from_int(low), scale[0]));
+    if (t->min != PACK_MIN_NONE)
+        sum = v_fma(v_from_int(v_set32(-b->neg_half[1])), offset[1],
+                    v_fma(v_from_int(v_set32(-b->neg_half[0])), offset[0], sum));
+    return v_fma(sum, v_set(b->scale), acc);
+}
+
 /* acc[i] += 32 weight columns times activation block i. */
 INLINE void mul_blocks(const struct pack_traits *t, const vi *w, const vf *scale, const vf *offset, const char *a,
                        size_t lda, int rows, int h, vf acc[][HALVES])
@@ -77,20 +93,8 @@ INLINE void mul_blocks(const struct pack_traits *t, const vi *w, const vf *scale
     if (t->factor == 16)
         dot_quads(t, w, a, lda, rows, 4, 4, high);
     UNROLL
-    for (int i = 0; i < rows; i++) {
-        const struct act_q8 *b = block_at(a, lda, i);
-        if (t->factor == 16) {
-            vf sum = v_fma(v_from_int(high[i]), scale[1], v_mul(v_from_int(low[i]), scale[0]));
-            if (t->min != PACK_MIN_NONE)
-                sum = v_fma(v_from_int(v_set32(-b->neg_half[1])), offset[1],
-                            v_fma(v_from_int(v_set32(-b->neg_half[0])), offset[0], sum));
-            acc[i][h] = v_fma(sum, v_set(b->scale), acc[i][h]);
-        } else {
-            acc[i][h] = v_fma(v_from_int(low[i]), v_mul(scale[0], v_set(b->scale)), acc[i][h]);
-            if (t->min != PACK_MIN_NONE)
-                acc[i][h] = v_fma(offset[0], v_set(b->scaled_sum), acc[i][h]);
-        }
-    }
+    for (int i = 0; i < rows; i++)
+        acc[i][h] = add_block(t, low[i], high[i], scale, offset, block_at(a, lda, i), acc[i][h]);
 }
 
 /* One body entry times m activation blocks lda bytes apart. */

@@ -1,10 +1,12 @@
 /* mul_q8_avx2.c - block formats times int8 activations, AVX2. A group of 16 rows
- * is two vectors; 16 registers leave room for four activation rows at once. */
+ * is two vectors, and there are 16 registers: from three rows on codes are unpacked into
+ * memory (panel_maddubs.tmpl.h). */
 #include "kernels/x86/vec_avx2.h"
 #define MAX_TILE 4
+#define PANEL_TILE 4
 #include "kernels/table.h"
-#include "kernels/x86/dot_maddubs.tmpl.h"
+#include "kernels/x86/panel_maddubs.tmpl.h"
 
-#define ROW(id, low, ...) MUL_Q8(mul_q8_##low##_avx2, FMT_##id)
+#define ROW(id, low, ...) MUL_Q8_PANEL(mul_q8_##low##_avx2, FMT_##id)
 FMT_BLOCKS(ROW)
 #undef ROW

@@ -15,6 +15,7 @@ enum { PROBE_CHAINS = 12 };
         UNROLL                                                                         \
         for (int j = 0; j < PROBE_CHAINS; j++)                                         \
             acc[j] = zero;                                                             \
+        __asm__ volatile("" : "+x"(x), "+x"(y)); /* not known to be zero */            \
         for (long i = 0; i < rounds; i++) {                                            \
             UNROLL                                                                     \
             for (int j = 0; j < PROBE_CHAINS; j++) {                                   \

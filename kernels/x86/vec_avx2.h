@@ -29,6 +29,19 @@ INLINE vi v_load(const void *p)
     return _mm256_loadu_si256(p);
 }
 
+INLINE void v_store(void *p, vi x)
+{
+    _mm256_storeu_si256(p, x);
+}
+
+/* x, computed here and now: compilers like to put sums off until all their terms are
+ * there, and have no registers for them. */
+INLINE vi v_now(vi x)
+{
+    __asm__ volatile("" : "+x"(x));
+    return x;
+}
+
 INLINE vi v_set8(int x)
 {
     return _mm256_set1_epi8((char)x);

@@ -32,6 +32,19 @@ INLINE vi v_load(const void *p)
     return _mm512_loadu_si512(p);
 }
 
+INLINE void v_store(void *p, vi x)
+{
+    _mm512_storeu_si512(p, x);
+}
+
+/* x, computed here and now: compilers like to put sums off until all their terms are
+ * there, and have no registers for them. */
+INLINE vi v_now(vi x)
+{
+    __asm__ volatile("" : "+v"(x));
+    return x;
+}
+
 INLINE vi v_set8(int x)
 {
     return _mm512_set1_epi8((char)x);
