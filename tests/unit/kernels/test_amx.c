@@ -187,9 +187,10 @@ static void generated_rows_have_the_bits_of_vnni(void **state)
         }
 }
 
-/* Rows of the unit matrix pick single weights. */
+/* Rows of the unit matrix pick single weights: here those at the edges of tiles and panels. */
 static void prompt_weights_are_rounded_once(void **state)
 {
+    enum { PICKED = 96 };
     struct kernels amx, without;
     (void)state;
     open_tables(&amx, &without);
@@ -197,20 +198,23 @@ static void prompt_weights_are_rounded_once(void **state)
         if (amx.mul[f][ROLE_PROMPT].act != ACT_BF16)
             continue;
         int n = PACK_ROWS + 3, k = fmt_traits[f].block == 1 ? 549 : fmt_traits[f].block == 256 ? 768 : 576;
+        int column[PICKED];
         struct packed w = random_packed((enum fmt)f, n, k);
-        float *x = calloc((size_t)k * (size_t)k, sizeof *x), *y = malloc((size_t)k * (size_t)n * sizeof *y);
+        float *x = calloc(PICKED * (size_t)k, sizeof *x), *y = malloc(PICKED * (size_t)n * sizeof *y);
         float *row = malloc((size_t)k * sizeof *row);
-        size_t bytes = (size_t)k * act_row_bytes(ACT_BF16, k);
+        size_t bytes = PICKED * act_row_bytes(ACT_BF16, k);
         char *a = guarded(bytes);
         assert_true(x && y && row);
-        for (int i = 0; i < k; i++)
-            x[i * k + i] = 1;
-        amx.prepare[ACT_BF16](a, x, (size_t)k, k, k);
-        multiply(&amx, ROLE_PROMPT, &w, a, k, 2, y);
+        for (int i = 0; i < PICKED; i++) {
+            column[i] = i < 32 ? i : i < 64 ? 500 + i - 32 : k - PICKED + i;
+            x[i * k + column[i]] = 1;
+        }
+        amx.prepare[ACT_BF16](a, x, (size_t)k, PICKED, k);
+        multiply(&amx, ROLE_PROMPT, &w, a, PICKED, 2, y);
         for (int r = 0; r < n; r++) {
             packed_dequant_row(&w, r, row);
-            for (int c = 0; c < k; c++)
-                assert_true(y[c * n + r] == bf16_to_f32(f32_to_bf16(row[c])));
+            for (int i = 0; i < PICKED; i++)
+                assert_true(y[i * n + r] == bf16_to_f32(f32_to_bf16(row[column[i]])));
         }
         free(x);
         free(y);
@@ -220,37 +224,40 @@ static void prompt_weights_are_rounded_once(void **state)
     }
 }
 
-/* Enough groups that rows are copied, and too few; rows in several calls and in one of more than fit at once. */
+/* Rows copied and in place; a few at a time and all at once. */
+static void check_places(const struct kernels *amx, enum fmt f, int m_all, int k)
+{
+    struct packed w = random_packed(f, N, k);
+    const struct mul *mul = &amx->mul[f][ROLE_PROMPT];
+    size_t lda = act_row_bytes(ACT_BF16, k), bytes = sizeof(float) * (size_t)m_all * N;
+    float *whole = malloc(bytes), *parts = malloc(bytes);
+    char *a = prepared(amx, ACT_BF16, m_all, k), *scratch = guarded(mul->scratch_bytes);
+    assert_true(whole && parts);
+    multiply(amx, ROLE_PROMPT, &w, a, m_all, pack_groups(N), whole);
+    multiply(amx, ROLE_PROMPT, &w, a, m_all, 3, parts);
+    same_bits(&w, parts, whole, m_all, "in place");
+    memset(parts, 0xff, bytes);
+    for (int from = 0, m = 1; from < m_all; from += m, m = m * 3 % 100) {
+        m = m_all - from < m ? m_all - from : m;
+        mul->fn(parts + from * N, N, &w, a + (size_t)from * lda, m, 0, pack_groups(N), scratch);
+    }
+    same_bits(&w, parts, whole, m_all, "a few rows at a time");
+    free(whole);
+    free(parts);
+    guarded_free(scratch, mul->scratch_bytes);
+    guarded_free(a, (size_t)m_all * lda);
+    packed_free(&w);
+}
+
 static void place_and_company_change_no_bit(void **state)
 {
     static const enum fmt formats[] = {FMT_Q4_0, FMT_Q6_K, FMT_BF16, FMT_F16};
-    enum { M = AMX_BEST_ROWS + 21 };
     struct kernels amx, without;
     (void)state;
     open_tables(&amx, &without);
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
-        for (int k = 256; k <= 768; k += 512) {
-            struct packed w = random_packed(formats[i], N, k);
-            const struct mul *mul = &amx.mul[formats[i]][ROLE_PROMPT];
-            size_t lda = act_row_bytes(ACT_BF16, k);
-            float *whole = malloc(sizeof(float) * M * N), *parts = malloc(sizeof(float) * M * N);
-            char *a = prepared(&amx, ACT_BF16, M, k), *scratch = guarded(mul->scratch_bytes);
-            assert_true(whole && parts);
-            multiply(&amx, ROLE_PROMPT, &w, a, M, 9, whole);
-            multiply(&amx, ROLE_PROMPT, &w, a, M, 3, parts);
-            same_bits(&w, parts, whole, M, "in place");
-            memset(parts, 0xff, sizeof(float) * M * N);
-            for (int from = 0, m = 1; from < M; from += m, m = m * 3 % 100) {
-                m = M - from < m ? M - from : m;
-                mul->fn(parts + from * N, N, &w, a + (size_t)from * lda, m, 0, pack_groups(N), scratch);
-            }
-            same_bits(&w, parts, whole, M, "a few rows at a time");
-            free(whole);
-            free(parts);
-            guarded_free(scratch, mul->scratch_bytes);
-            guarded_free(a, M * lda);
-            packed_free(&w);
-        }
+        check_places(&amx, formats[i], 43, 768);
+    check_places(&amx, FMT_Q8_0, AMX_BEST_ROWS + 21, 32); /* more rows than fit at once */
 }
 
 static void it_is_a_kernel_set_of_its_own(void **state)
