@@ -91,7 +91,7 @@ def main():
     p.add_argument("--cordee", default=os.environ.get("CORDEE_BINARY", str(here / "build" / "cordee")))
     p.add_argument("--only", choices=sorted(PAIRS))
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--sentences", type=int, default=250)
+    p.add_argument("--sentences", type=int, default=600)
     p.add_argument("--window", type=int, default=256)
     p.add_argument("--items", type=int, default=24)
     p.add_argument("--out", type=pathlib.Path)
