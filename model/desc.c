@@ -8,11 +8,36 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FAMILIES(X)                                                                                        \
-    X(llama)                                                                                               \
-    X(falcon) X(mpt) X(granite) X(granitemoe) X(qwen2) X(qwen2moe) X(qwen3) X(qwen3moe) X(gemma) X(gemma2) \
-        X(gemma3) X(phi2) X(phi3) X(deepseek2) X(gpt_oss) X(olmo2) X(command_r) X(cohere2) X(glm4)         \
-            X(starcoder2) X(stablelm) X(gpt_neox) X(gpt2) X(bloom) X(llama4) X(bert)
+/* clang-format off: a family is a line */
+#define FAMILIES(X)  \
+    X(llama)         \
+    X(falcon)        \
+    X(mpt)           \
+    X(granite)       \
+    X(granitemoe)    \
+    X(qwen2)         \
+    X(qwen2moe)      \
+    X(qwen3)         \
+    X(qwen3moe)      \
+    X(gemma)         \
+    X(gemma2)        \
+    X(gemma3)        \
+    X(phi2)          \
+    X(phi3)          \
+    X(deepseek2)     \
+    X(gpt_oss)       \
+    X(olmo2)         \
+    X(command_r)     \
+    X(cohere2)       \
+    X(glm4)          \
+    X(starcoder2)    \
+    X(stablelm)      \
+    X(gpt_neox)      \
+    X(gpt2)          \
+    X(bloom)         \
+    X(llama4)        \
+    X(bert)
+/* clang-format on */
 
 #define DECLARE(name) extern const struct arch_desc arch_##name;
 FAMILIES(DECLARE)
