@@ -178,8 +178,11 @@ static void close_all(struct batch_run *r)
     batch_close(r->batch);
     runlog_close(r->log);
     for (int i = 0; i < 3; i++)
-        if (r->signals[i])
+        if (r->signals[i]) {
+            int number = event_get_signal(r->signals[i]);
             event_free(r->signals[i]);
+            signal(number, SIG_IGN); /* the end is bounded, and has to give its exit code */
+        }
     if (r->second)
         event_free(r->second);
     session_close(&r->session);

@@ -22,11 +22,12 @@ static void set_timer(struct drive *d)
     evtimer_add(d->timer, &tv);
 }
 
-/* Each epoch has a hub of its own, so the descriptor changes. */
+/* Each epoch has a hub of its own, often with the number of the last one's descriptor. */
 static void watch_hub(struct drive *d)
 {
-    int fd = cluster_fd(d->cluster);
-    if (fd == d->hub_fd)
+    unsigned serial;
+    int fd = cluster_fd(d->cluster, &serial);
+    if (fd == d->hub_fd && serial == d->hub_serial)
         return;
     if (d->hub)
         event_free(d->hub);
@@ -34,6 +35,7 @@ static void watch_hub(struct drive *d)
     if (d->hub)
         event_add(d->hub, NULL);
     d->hub_fd = fd;
+    d->hub_serial = serial;
 }
 
 static void turn(struct drive *d)

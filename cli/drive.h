@@ -14,6 +14,7 @@ struct drive {
     struct cluster *cluster;
     struct event *hub, *timer, *child, *term, *interrupt;
     int hub_fd;
+    unsigned hub_serial; /* cluster_fd() */
     bool stopping, ended;
     err code; /* when ended */
     struct why why;

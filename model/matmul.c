@@ -189,8 +189,9 @@ static int most_groups(const struct matmul *mm, const struct product *p, int n)
         const struct mul *mul = mm->k->mul[p[i].w.fmt];
         if (p[i].n_prompt > 0 && mul[ROLE_PROMPT].g_chunk < most)
             most = mul[ROLE_PROMPT].g_chunk;
-        if (mul[ROLE_GEN].panel_rows > 0 && mul[ROLE_GEN].g_chunk < most)
-            most = mul[ROLE_GEN].g_chunk; /* what the scratch is made for */
+        bool again = p[i].n_gen > mul[ROLE_GEN].m_best; /* several passes: from the cache, then */
+        if ((again || mul[ROLE_GEN].panel_rows > 0) && mul[ROLE_GEN].g_chunk < most)
+            most = mul[ROLE_GEN].g_chunk; /* panels: what the scratch is made for */
     }
     return most > 1 ? most : 1;
 }

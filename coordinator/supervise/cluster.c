@@ -94,7 +94,14 @@ static void act(struct cluster *c, unsigned actions)
 
 void cluster_step(struct cluster *c, enum supervise_event ev)
 {
-    act(c, supervise_step(&c->sup, ev, now_ms()));
+    bool starting = c->sup.state == SUPERVISE_STARTING;
+    unsigned actions = supervise_step(&c->sup, ev, now_ms());
+    if (ev == SUP_TICK && starting && actions & SUP_KILL) {
+        c->last_code = why_set(&c->last, ERR_TIMEOUT, "not ready within %lld s (start_timeout_s)",
+                               (long long)c->o.config->start_timeout_s);
+        log_warn("epoch %u: %s", c->sup.epoch, c->last.text);
+    }
+    act(c, actions);
 }
 
 /* ---- processes --------------------------------------------------------------- */
@@ -140,11 +147,13 @@ static void watch_processes(struct cluster *c)
 
 /* ---- hosts ------------------------------------------------------------------- */
 
-/* False: an epoch is due, and has to wait for a host or for a probe. */
+/* False: the next epoch has to wait for its time, for a host or for a probe. */
 static bool may_launch(struct cluster *c)
 {
-    if (c->sup.state != SUPERVISE_WAITING || now_ms() < c->sup.launch_at_ms)
+    if (c->sup.state != SUPERVISE_WAITING)
         return true;
+    if (now_ms() < c->sup.launch_at_ms)
+        return false; /* a tick reads the clock again, and would launch on hosts not chosen for it */
     bool may = roster_choose(c->roster) > 0;
     if (!may && !c->waits)
         log_warn("the next epoch waits: %s", roster_describe(c->roster));
@@ -222,14 +231,15 @@ out:
 
 void cluster_close(struct cluster *c)
 {
-    struct process *list[] = {&c->mpiexec};
+    struct process *list[1 + ROSTER_PROBES_MAX];
     if (!c)
         return;
+    list[0] = &c->mpiexec;
     cluster_close_hub(c);
     for (int i = 0; i < 200 && has_processes(c) && process_left(&c->mpiexec); i++) {
         process_kill(&c->mpiexec);
         sleep_us(20000);
-        process_reap(list, 1);
+        process_reap(list, 1 + roster_processes(c->roster, list + 1));
     }
     roster_close(c->roster);
     link_close(c->link);
@@ -251,8 +261,9 @@ void cluster_turn(struct cluster *c)
     link_tick(c->link);
 }
 
-int cluster_fd(const struct cluster *c)
+int cluster_fd(const struct cluster *c, unsigned *serial)
 {
+    *serial = c->n_hubs;
     return c->hub ? control_fd(c->hub) : -1;
 }
 

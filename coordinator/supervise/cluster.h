@@ -30,8 +30,9 @@ void cluster_close(struct cluster *c);
 struct backend *cluster_backend(struct cluster *c);
 
 void cluster_turn(struct cluster *c);
-/* Readable when a turn is due; -1 while nothing is launched. Ask again after each turn. */
-int cluster_fd(const struct cluster *c);
+/* Readable when a turn is due; -1 while nothing is launched. Ask again after each turn.
+ * serial  another one means another hub, though the number of its descriptor may be the same */
+int cluster_fd(const struct cluster *c, unsigned *serial);
 int cluster_wait_ms(const struct cluster *c);
 
 /* Asks for the orderly end; go on turning until cluster_ended(). */

@@ -179,6 +179,7 @@ err cluster_open_hub(struct cluster *c, struct why *why)
         o.port_first = (uint16_t)first;
         o.port_last = (uint16_t)last;
     }
+    c->n_hubs++;
     return control_listen(&o, &c->hub, why);
 }
 

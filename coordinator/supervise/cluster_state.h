@@ -20,6 +20,7 @@ struct cluster {
     struct link *link;
     struct roster *roster;
     struct control *hub; /* NULL between epochs */
+    unsigned n_hubs;     /* opened so far */
     struct process mpiexec;
     uint64_t killed_at_ms;
     uint64_t lost_at_ms;  /* when the last epoch that was ready was lost; 0: never */

@@ -222,7 +222,7 @@ void kv_put_q8_0_ref(void *dst, const float *src, int n)
         for (int i = 0; i < 32; i++)
             most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
         uint16_t half = f32_to_f16(most / 127.0f);
-        float up = most > 0 ? 127.0f / most : 0;
+        float up = most > 0x1p-100f ? 127.0f / most : 0; /* below, the quotient may be infinite */
         char *block = (char *)dst + b * KV_Q8_BLOCK;
         memcpy(block, &half, 2);
         for (int i = 0; i < 32; i++)

@@ -12,7 +12,7 @@ static void quantise_block(struct act_q8 *b, const float *x, int n)
     float most = 0;
     for (int i = 0; i < n; i++)
         most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
-    float up = most > 0 ? 127.0f / most : 0;
+    float up = most > 0x1p-100f ? 127.0f / most : 0; /* below, the quotient may be infinite */
     *b = (struct act_q8){.scale = most / 127.0f};
     int sum[2] = {0, 0};
     for (int i = 0; i < n; i++) {

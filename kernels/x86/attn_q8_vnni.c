@@ -134,7 +134,7 @@ INLINE float bytes_of_weights(uint8_t *to, const float *p, const vf scale[WIDE],
         most = v_max(most, x[i]);
     }
     float max = v_reduce_max(most);
-    vf up = v_set(max > 0 ? 255.0f / max : 0);
+    vf up = v_set(max > 0x1p-100f ? 255.0f / max : 0); /* below, the quotient may be infinite, and 0 times that is NaN */
     UNROLL
     for (int i = 0; i < WIDE; i++)
         _mm_storeu_si128((__m128i *)(void *)(to + i * V_LANES), _mm512_cvtusepi32_epi8(v_to_int(v_mul(x[i], up))));

@@ -20,7 +20,7 @@ INLINE float quantise_32(int8_t *q, const float *x, int n, int sums[2])
         most = v_max(most, v_abs(v[i]));
     }
     float max = v_reduce_max(most);
-    vf up = v_set(max > 0 ? 127.0f / max : 0);
+    vf up = v_set(max > 0x1p-100f ? 127.0f / max : 0); /* below, the quotient may be infinite */
     vi total[2] = {v_set32(0), v_set32(0)};
     UNROLL
     for (int i = 0; i < BLOCK_VECTORS; i++) {
