@@ -295,6 +295,10 @@ static void check_panel(const struct kernels *k, enum fmt f, enum role role)
 
 static void check_contract(const struct kernels *k, enum fmt f, enum role role)
 {
+#ifdef __SANITIZE_ADDRESS__ /* tiles in plain C: test_amx.c asks the same in a size that can be waited for */
+    if (k->isa & ~cpu_isa())
+        return;
+#endif
     if (k->mul[f][role].panel_rows)
         check_panel(k, f, role);
     else
