@@ -71,6 +71,24 @@ class Outside:
     port = int(URL.rsplit(":", 1)[1].strip("/")) if URL else 0
 
 
+class OpenAICase(unittest.TestCase):
+    """Tests through OpenAI's client `self.client`, of a server started with `options` or the one outside."""
+    options = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Outside() if URL else Server(*cls.options)
+        cls.url = cls.server.url
+        cls.client = need("openai").OpenAI(base_url=cls.url + "/v1", api_key=KEY, max_retries=0, timeout=300)
+        cls.model = cls.client.models.list().data[0].id
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.client.close()
+        if not URL:
+            cls.server.__exit__()
+
+
 def call(url, body=None, method=None, headers=None):
     """One request; returns (status, headers, bytes)."""
     data = json.dumps(body).encode() if isinstance(body, (dict, list)) else body

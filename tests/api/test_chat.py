@@ -4,28 +4,14 @@ Runs against fake_server; what needs a certain template is skipped for a server 
 by CORDEE_TEST_URL.
 """
 import json
-import unittest
 
-from server import KEY, URL, Outside, Server, call, main, need
+from server import URL, OpenAICase, Server, call, main, need
 
 openai = need("openai")
 USER = [{"role": "user", "content": "Hello the fox"}]
 
 
-class Chat(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Outside() if URL else Server()
-        cls.url = cls.server.url
-        cls.client = openai.OpenAI(base_url=cls.url + "/v1", api_key=KEY, max_retries=0, timeout=300)
-        cls.model = cls.client.models.list().data[0].id
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.client.close()
-        if not URL:
-            cls.server.__exit__()
-
+class Chat(OpenAICase):
     def create(self, **fields):
         return self.client.chat.completions.create(
             **{"model": self.model, "messages": USER, "max_tokens": 6, "temperature": 0, **fields})

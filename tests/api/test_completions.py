@@ -4,27 +4,13 @@ Runs against fake_server, or any server named by CORDEE_TEST_URL.
 """
 import json
 import math
-import unittest
 
-from server import KEY, URL, Outside, Server, call, complete, main, need
+from server import OpenAICase, call, complete, main, need
 
 openai = need("openai")
 
 
-class Completions(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Outside() if URL else Server()
-        cls.url = cls.server.url
-        cls.client = openai.OpenAI(base_url=cls.url + "/v1", api_key=KEY, max_retries=0, timeout=300)
-        cls.model = cls.client.models.list().data[0].id
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.client.close()
-        if not URL:
-            cls.server.__exit__()
-
+class Completions(OpenAICase):
     def create(self, **fields):
         return self.client.completions.create(**{"model": self.model, "max_tokens": 6, "temperature": 0, **fields})
 

@@ -3,23 +3,14 @@ import json
 import math
 import unittest
 
-from server import KEY, URL, Server, call, main, need
+from server import URL, OpenAICase, Server, call, main, need
 
 openai = need("openai")
 
 
 @unittest.skipIf(URL, "needs its own server")
-class Embeddings(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server("--encoder", "--max-queue", "8")
-        cls.url = cls.server.url
-        cls.client = openai.OpenAI(base_url=cls.url + "/v1", api_key=KEY, max_retries=0, timeout=60)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.client.close()
-        cls.server.__exit__()
+class Embeddings(OpenAICase):
+    options = ("--encoder", "--max-queue", "8")
 
     def create(self, given, **more):
         return self.client.embeddings.create(model="fake", input=given, **more)

@@ -138,16 +138,32 @@ class Serve:
     def wait_ready(self, seconds=60):
         wait_until("health", seconds, self.healthy)
 
-    def complete(self, prompt="The quick brown fox", n=24, **more):
-        body = {"prompt": prompt, "max_tokens": n, "temperature": 0, "ignore_eos": True, **more}
+    def post(self, path, **body):
+        """The status and the parsed answer, whatever it is."""
         c = self.connect()
         try:
-            c.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+            c.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
             r = c.getresponse()
-            data = json.loads(r.read())
+            return r.status, json.loads(r.read())
         finally:
             c.close()
-        assert r.status == 200, data
+
+    def health(self):
+        return json.loads(self.get("/health")[1])
+
+    def host_states(self):
+        return [h["state"] for h in self.health()["hosts"]]
+
+    def stats(self):
+        return json.loads(self.get("/stats")[1])
+
+    def stage_hosts(self):
+        return [s["host"] for s in self.stats()["stage"]]
+
+    def complete(self, prompt="The quick brown fox", n=24, **more):
+        status, data = self.post("/v1/completions", prompt=prompt, max_tokens=n, temperature=0,
+                                 **{"ignore_eos": True, **more})
+        assert status == 200, data
         return data["choices"][0]
 
     def stream(self, prompt="The quick brown fox", n=24, on_event=None, **more):
@@ -207,6 +223,14 @@ class Serve:
             self.process.wait()
         kill_ours()
         return False
+
+
+def undisturbed(n):
+    """What n tokens of the default stream are when nothing goes wrong."""
+    with Serve() as serve:
+        text = serve.stream(n=n)
+        assert serve.stop() == 0
+    return text
 
 
 def run(*tests):

@@ -18,18 +18,8 @@ GOLDEN = pathlib.Path(DATA or ".") / "golden"
 only = sys.argv[1:]
 
 
-def post(serve, path, **body):
-    c = serve.connect()
-    try:
-        c.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        r = c.getresponse()
-        return r.status, json.loads(r.read())
-    finally:
-        c.close()
-
-
 def chat(serve, **body):
-    status, answer = post(serve, "/v1/chat/completions", **{"temperature": 0, "return_token_ids": True, **body})
+    status, answer = serve.post("/v1/chat/completions", **{"temperature": 0, "return_token_ids": True, **body})
     assert status == 200, answer
     return answer
 
@@ -56,7 +46,7 @@ def differences(serve, want):
     """What is not as transformers has it."""
     messages, wrong = want["messages"], []
     asked = {"messages": messages, "add_generation_prompt": want["add_generation_prompt"]}
-    status, text = post(serve, "/apply-template", **asked)
+    status, text = serve.post("/apply-template", **asked)
     if status != 200 or text["prompt"] != want["prompt"]:
         wrong.append(f"prompt {text}")
     whole = chat(serve, **asked, max_tokens=24, ignore_eos=True)["choices"][0]
@@ -103,10 +93,10 @@ def tiny_chats():
             continue
         with Serve(model=str(file), workers=2) as serve:
             messages = [{"role": "user", "content": "Hello <bos></s><|eot_id|>"}]
-            status, text = post(serve, "/apply-template", messages=messages)
+            status, text = serve.post("/apply-template", messages=messages)
             if status != 200:
                 assert "template" in text["error"]["message"], text
-                assert post(serve, "/v1/chat/completions", messages=messages)[0] == 400
+                assert serve.post("/v1/chat/completions", messages=messages)[0] == 400
                 continue
             tried += 1
             whole = chat(serve, messages=messages, max_tokens=12, ignore_eos=True)["choices"][0]
@@ -133,7 +123,7 @@ def chat_command():
             continue
         messages, answers = [], []
         with Serve(model=str(file), workers=1) as serve:
-            if post(serve, "/apply-template", messages=[{"role": "user", "content": "x"}])[0] != 200:
+            if serve.post("/apply-template", messages=[{"role": "user", "content": "x"}])[0] != 200:
                 continue
             for text in ("Hello there", "and again"):
                 messages.append({"role": "user", "content": text})

@@ -18,18 +18,8 @@ TOLERANCE = 1e-4
 EXACT = ["--precision", "exact", "--kv-type", "f32", "--log-level", "warn"]
 
 
-def post(serve, path, **body):
-    c = serve.connect()
-    try:
-        c.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        r = c.getresponse()
-        return r.status, json.loads(r.read())
-    finally:
-        c.close()
-
-
 def embed(serve, given, **more):
-    status, answer = post(serve, "/v1/embeddings", input=given, **more)
+    status, answer = serve.post("/v1/embeddings", input=given, **more)
     assert status == 200, answer
     assert [d["index"] for d in answer["data"]] == list(range(len(answer["data"])))
     return [d["embedding"] for d in answer["data"]], answer["usage"]["prompt_tokens"]
@@ -109,20 +99,20 @@ def refusals_of_an_encoder():
         for body, param in (({"input": "a", "dimensions": 8}, "dimensions"), ({"input": [[5] * 41]}, "input"),
                             ({"input": [[5] * 300]}, "input"), ({"input": []}, "input"), ({}, "input"),
                             ({"input": "a", "encoding_format": "hex"}, "encoding_format"), ({"input": [[800]]}, "input")):
-            status, answer = post(serve, "/v1/embeddings", **body)
+            status, answer = serve.post("/v1/embeddings", **body)
             assert (status, answer["error"]["param"]) == (400, param), (body, answer)
-        status, answer = post(serve, "/v1/embeddings", input=[[5] * 41])
+        status, answer = serve.post("/v1/embeddings", input=[[5] * 41])
         assert "41" in answer["error"]["message"] and "40" in answer["error"]["message"], answer
         assert len(embed(serve, [[5] * 40, [7] * 39])[0]) == 2
-        status, answer = post(serve, "/v1/completions", prompt="a")
+        status, answer = serve.post("/v1/completions", prompt="a")
         assert status == 400 and "encoder" in answer["error"]["message"], answer
-        assert post(serve, "/v1/embeddings", input="a", model="other")[0] == 404
+        assert serve.post("/v1/embeddings", input="a", model="other")[0] == 404
         serve.stop()
 
 
 def decoders_refuse():
     with Serve(workers=1) as serve:
-        status, answer = post(serve, "/v1/embeddings", input="a")
+        status, answer = serve.post("/v1/embeddings", input="a")
         assert status == 400 and "no embeddings" in answer["error"]["message"], answer
         serve.stop()
 

@@ -5,21 +5,14 @@ import socket
 import subprocess
 import time
 
-from harness import BINARY, Serve, environment, kill_ours, ours, run, tiny_model, wait_until
+from harness import BINARY, Serve, environment, kill_ours, ours, run, tiny_model, undisturbed, wait_until
 
 N = 48
 
 
-def reference():
-    with Serve() as serve:
-        text = serve.stream(n=N)
-        assert serve.stop() == 0
-    return text
-
-
 def interrupted(victim, sig=signal.SIGKILL, at=10):
     """Kills victim(serve) after `at` events of a stream and checks the whole text."""
-    want = reference()
+    want = undisturbed(N)
     done = []
 
     def strike(i, serve):
@@ -112,13 +105,7 @@ def a_client_leaves():
                   b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
         assert c.recv(4096)
         c.close()
-        import json
-
-        def idle():
-            stats = json.loads(serve.get("/stats")[1])
-            return stats.get("active", 0) == 0
-
-        wait_until("the request is cancelled", 10, idle)
+        wait_until("the request is cancelled", 10, lambda: serve.stats().get("active", 0) == 0)
         assert serve.complete(n=4)["finish_reason"] == "length"
         assert serve.stop() == 0
 

@@ -1,13 +1,12 @@
 """Hosts that die and stay dead, on one machine: a launcher that hangs or fails, a host that falls silent."""
 import contextlib
-import json
 import os
 import pathlib
 import signal
 import tempfile
 import threading
 
-from harness import Serve, ours, run, wait_until
+from harness import Serve, ours, run, undisturbed, wait_until
 
 SCRIPT = pathlib.Path(__file__).parent / "hosts.sh"
 N = 160  # tokens of a stream: it must last longer than what is buffered on its way
@@ -49,35 +48,16 @@ def on_host(host):
     return found
 
 
-def reference():
-    with Serve() as serve:
-        text = serve.stream(n=N)
-        assert serve.stop() == 0
-    return text
-
-
-def health(serve):
-    return json.loads(serve.get("/health")[1])
-
-
-def states(serve):
-    return [h["state"] for h in health(serve)["hosts"]]
-
-
-def stages(serve):
-    return [s["host"] for s in json.loads(serve.get("/stats")[1])["stage"]]
-
-
 def launchers_left():
     return [c for c in ours().values() if c.startswith("sleep 600")]
 
 
 def a_launcher_hangs():
-    want = reference()
+    want = undisturbed(N)
     site = Site(4, "h1 hang\n", register_timeout_s=1, host_retry_s=600)
     with site.serve() as serve:
-        assert stages(serve) == ["h0", "h2", "h3"]
-        assert states(serve) == ["ok", "out", "ok", "ok"]
+        assert serve.stage_hosts() == ["h0", "h2", "h3"]
+        assert serve.host_states() == ["ok", "out", "ok", "ok"]
         assert not launchers_left(), "the launcher of the dead host lives on"
         assert serve.stream(n=N) == want
         assert serve.stop() == 0
@@ -87,13 +67,13 @@ def a_launcher_fails():
     """... and is not waited for: mpiexec does not notice, we do."""
     site = Site(3, "h0 fail\n", register_timeout_s=600)
     with site.serve(ready_s=60) as serve:
-        assert stages(serve) == ["h1", "h2"]
-        wait_until("the probe fails, too", 20, lambda: states(serve)[0] == "out")
+        assert serve.stage_hosts() == ["h1", "h2"]
+        wait_until("the probe fails, too", 20, lambda: serve.host_states()[0] == "out")
         assert serve.stop() == 0
 
 
 def a_host_falls_silent(hosts, used):
-    want = reference()
+    want = undisturbed(N)
     site = Site(hosts, register_timeout_s=4, host_retry_s=600)
     with site.serve() as serve:
 
@@ -104,8 +84,8 @@ def a_host_falls_silent(hosts, used):
                 site.break_host("h1", pids)
 
         assert serve.stream(n=N, on_event=strike) == want
-        assert stages(serve) == used
-        wait_until("its probe is over", 20, lambda: states(serve)[1] == "out" and not launchers_left())
+        assert serve.stage_hosts() == used
+        wait_until("its probe is over", 20, lambda: serve.host_states()[1] == "out" and not launchers_left())
         assert serve.stop() == 0
 
 
@@ -119,19 +99,19 @@ def silent_without_a_spare():
 
 def what_does_not_fit_is_held():
     """Two hosts are too small for the model: requests wait until the third one is back."""
-    want = reference()
+    want = undisturbed(N)
     site = Site(3, node=MEMORY, register_timeout_s=2, host_retry_s=1, kv_memory=KV)
     with site.serve() as serve:
         got = []
         site.break_host("h1")
-        said = wait_until("the refusal", 30, lambda: (h := health(serve))["status"] == "held" and h)
+        said = wait_until("the refusal", 30, lambda: (h := serve.health())["status"] == "held" and h)
         assert not said["ready"] and "GiB needed" in said["detail"] and "h1" in said["detail"], said
         request = threading.Thread(target=lambda: got.append(serve.stream(n=N)))
         request.start()
         site.mend()
         request.join(60)
         assert got == [want]
-        assert stages(serve) == ["h0", "h1", "h2"]
+        assert serve.stage_hosts() == ["h0", "h1", "h2"]
         assert serve.stop() == 0
 
 

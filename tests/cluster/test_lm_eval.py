@@ -97,14 +97,8 @@ def need_model():
 
 
 def post(serve, path, body):
-    c = serve.connect()
-    try:
-        c.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        r = c.getresponse()
-        data = json.loads(r.read())
-    finally:
-        c.close()
-    assert r.status == 200, data
+    status, data = serve.post(path, **body)
+    assert status == 200, data
     return data
 
 

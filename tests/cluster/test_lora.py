@@ -107,13 +107,8 @@ def models_are_listed():
         status, body = serve.get(f"/v1/models/{NAMES[2]}")
         assert status == 200 and json.loads(body)["id"] == NAMES[2]
         for name in (f"{MODEL}:three", f"{MODEL}:", "one", f"{MODEL}one"):
-            c = serve.connect()
-            c.request("POST", "/v1/completions", json.dumps({"prompt": "A", "model": name}),
-                      {"Content-Type": "application/json"})
-            r = c.getresponse()
-            body = json.loads(r.read())
-            c.close()
-            assert r.status == 404 and body["error"]["code"] == "model_not_found", (name, r.status, body)
+            status, body = serve.post("/v1/completions", prompt="A", model=name)
+            assert status == 404 and body["error"]["code"] == "model_not_found", (name, status, body)
 
 
 def refused(args, *words):

@@ -10,7 +10,7 @@ import tempfile
 import time
 
 import test_batch
-from harness import SOURCE, Serve, Skip, kill_ours, run, tiny_model, wait_until
+from harness import SOURCE, Serve, Skip, kill_ours, run, tiny_model, undisturbed, wait_until
 
 HERE = pathlib.Path(__file__).parent
 SCRIPT = HERE / "namespaces.sh"
@@ -76,27 +76,8 @@ class Cut:
         print(f"  {what}: {self.next - self.cut:.2f} s from the cut to the next token", flush=True)
 
 
-def reference():
-    with Serve() as serve:  # the head alone
-        text = serve.stream(n=N)
-        assert serve.stop() == 0
-    return text
-
-
-def health(serve):
-    return json.loads(serve.get("/health")[1])
-
-
-def states(serve):
-    return [h["state"] for h in health(serve)["hosts"]]
-
-
-def stages(serve):
-    return len(json.loads(serve.get("/stats")[1])["stage"])
-
-
 def a_cable_comes_back():
-    want = reference()
+    want = undisturbed(N)
     with tempfile.TemporaryDirectory() as folder:
         with Serve(args=["--config", config(folder, 3)]) as serve:
             before = [sent_bytes(i) for i in range(3)]
@@ -111,18 +92,18 @@ def a_cable_comes_back():
 
 def a_spare_takes_over():
     """Rank 0's host is gone for good, then a stage's: the second one finds no spare left."""
-    want = reference()
+    want = undisturbed(N)
     with tempfile.TemporaryDirectory() as folder:
         with Serve(args=["--config", config(folder, HOSTS)]) as serve:
             cut = Cut(0)
             assert serve.stream(n=N, on_event=cut) == want
             cut.report("rank 0's host, with a spare")
-            assert stages(serve) == 3, "the spare is not used"
-            assert states(serve)[0] != "ok" and states(serve)[1:] == ["ok"] * 3
+            assert len(serve.stage_hosts()) == 3, "the spare is not used"
+            assert serve.host_states()[0] != "ok" and serve.host_states()[1:] == ["ok"] * 3
             cut = Cut(2)
             assert serve.stream(n=N, on_event=cut) == want
             cut.report("a stage's host, without a spare")
-            assert stages(serve) == 2
+            assert len(serve.stage_hosts()) == 2
             metrics = serve.get("/metrics")[1].decode()
             assert 'cordee_host_used{host="10.77.0.3"} 0' in metrics, metrics
             assert serve.stop() == 0
@@ -156,16 +137,16 @@ def a_batch_goes_on():
 
 
 def a_host_is_dead_at_the_start():
-    want = reference()
+    want = undisturbed(N)
     with tempfile.TemporaryDirectory() as folder:
         cable(1, "down")
         options = dict(register_timeout_s=2, host_retry_s=1)
         with Serve(args=["--config", config(folder, 3, **options)]) as serve:
             assert serve.stream(n=N) == want
-            assert stages(serve) == 2 and states(serve) == ["ok", "out", "ok"]
+            assert len(serve.stage_hosts()) == 2 and serve.host_states() == ["ok", "out", "ok"]
             cable(1, "up")  # and an idle pipeline takes it in again
-            wait_until("three stages", 40, lambda: states(serve) == ["ok"] * 3 and health(serve)["ready"] and
-                       stages(serve) == 3)
+            wait_until("three stages", 40, lambda: serve.host_states() == ["ok"] * 3 and serve.health()["ready"] and
+                       len(serve.stage_hosts()) == 3)
             assert serve.stream(n=N) == want
             assert serve.stop() == 0
 
