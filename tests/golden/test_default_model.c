@@ -17,17 +17,9 @@
 
 #include "base/cpu.h"
 #include "driver.h"
+#include "json_ids.h"
 
 enum { MAX_IDS = 512 };
-
-static int ids_of(const json_t *array, int32_t *ids)
-{
-    int n = (int)json_array_size(array);
-    assert_in_range(n, 1, MAX_IDS);
-    for (int i = 0; i < n; i++)
-        ids[i] = (int32_t)json_integer_value(json_array_get(array, (size_t)i));
-    return n;
-}
 
 struct totals {
     double sum, most;
@@ -39,8 +31,8 @@ static void run_case(struct chain *c, const json_t *value, bool generate, struct
 {
     int32_t ids[MAX_IDS], greedy[MAX_IDS];
     float logprobs[MAX_IDS];
-    int n = ids_of(json_object_get(value, "ids"), ids),
-        n_greedy = ids_of(json_object_get(value, "greedy"), greedy);
+    int n = ids_of(json_object_get(value, "ids"), ids, MAX_IDS),
+        n_greedy = ids_of(json_object_get(value, "greedy"), greedy, MAX_IDS);
     const json_t *want = json_object_get(value, "prompt_logprobs"), *gap = json_object_get(value, "gap");
 
     chain_slot(c, 0, NULL);

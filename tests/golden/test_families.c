@@ -22,6 +22,7 @@
 
 #include "base/cpu.h"
 #include "driver.h"
+#include "json_ids.h"
 #include "model/weights.h"
 
 /* Goldens of what llama.cpp computes where a GGUF lost something in conversion, or
@@ -32,15 +33,6 @@ static const char *const variants[][2] = {
     {"gpt_oss-mxfp4", "gpt_oss-mxfp4@yarntrunc"},
     {"deepseek_v2", "deepseek_v2@groupsum2"},
 };
-
-static int ids_of(const json_t *array, int32_t *ids, int max)
-{
-    int n = (int)json_array_size(array);
-    assert_in_range(n, 1, max);
-    for (int i = 0; i < n; i++)
-        ids[i] = (int32_t)json_integer_value(json_array_get(array, (size_t)i));
-    return n;
-}
 
 static float *floats_of(const char *dir, const char *file, size_t n)
 {

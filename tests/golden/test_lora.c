@@ -22,6 +22,7 @@
 
 #include "base/cpu.h"
 #include "driver.h"
+#include "json_ids.h"
 
 enum { MAX_IDS = 256, N_GREEDY = 8 };
 
@@ -44,15 +45,6 @@ static struct chain_options options(int stages, const char *adapter)
                                   .adapters = {adapter}};
 }
 
-static int ids_of(const json_t *array, int32_t *ids)
-{
-    int n = (int)json_array_size(array);
-    assert_in_range(n, 1, MAX_IDS);
-    for (int i = 0; i < n; i++)
-        ids[i] = (int32_t)json_integer_value(json_array_get(array, (size_t)i));
-    return n;
-}
-
 /* Logits after the last of the ids, alone in a step. */
 static void last_logits(struct chain *c, int seq, const int32_t *ids, int n, float *out)
 {
@@ -65,7 +57,7 @@ static void last_logits(struct chain *c, int seq, const int32_t *ids, int n, flo
 static double check_case(struct chain *c, const char *dir, const json_t *value)
 {
     int32_t ids[MAX_IDS], want_ids[64];
-    int n = ids_of(json_object_get(value, "ids"), ids), vocab = c->hp->n_vocab;
+    int n = ids_of(json_object_get(value, "ids"), ids, MAX_IDS), vocab = c->hp->n_vocab;
     const json_t *spec = json_object_get(value, "logits"), *greedy = json_object_get(value, "greedy");
     int rows = strcmp(json_string_value(json_object_get(spec, "positions")), "all") == 0 ? n : 1;
     float *want = calloc((size_t)rows * (size_t)vocab, sizeof *want), *got = calloc((size_t)vocab, sizeof *got);
@@ -84,7 +76,7 @@ static double check_case(struct chain *c, const char *dir, const json_t *value)
             worst = d > worst || isnan(d) ? d : worst;
         }
     }
-    ids_of(json_object_get(greedy, "ids"), want_ids);
+    ids_of(json_object_get(greedy, "ids"), want_ids, MAX_IDS);
     int steps = (int)json_integer_value(json_object_get(greedy, "safe_steps"));
     chain_slot(c, 0, NULL);
     int32_t token = chain_prompt(c, 0, ids, n, 0, NULL, NULL);

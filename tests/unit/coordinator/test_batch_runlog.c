@@ -133,19 +133,26 @@ static void records_come_back(void **state)
     runlog_close(l);
 }
 
+/* A log of "one" and "two", and its bytes; returns how many. */
+static size_t two_entries(char *bytes, size_t room)
+{
+    unlink(path);
+    append("one", "", NULL);
+    append("two", "", NULL);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t len = fread(bytes, 1, room, f);
+    fclose(f);
+    return len;
+}
+
 /* Cut the file at every byte: what was whole before is there, nothing else is. */
 static void torn_tails_are_cut(void **state)
 {
     static const char *const expected[] = { "", "7:one;", "7:one;7:two;" };
     char whole[256];
     (void)state;
-    unlink(path);
-    append("one", "", NULL);
-    append("two", "", NULL);
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    size_t len = fread(whole, 1, sizeof whole, f);
-    fclose(f);
+    size_t len = two_entries(whole, sizeof whole);
     assert_int_equal(len, 2 * (24 + 3));
     for (size_t cut = 0; cut <= len; cut++) {
         write_file(whole, cut);
@@ -161,13 +168,7 @@ static void damage_is_noticed(void **state)
 {
     char whole[256];
     (void)state;
-    unlink(path);
-    append("one", "", NULL);
-    append("two", "", NULL);
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    size_t len = fread(whole, 1, sizeof whole, f);
-    fclose(f);
+    size_t len = two_entries(whole, sizeof whole);
     for (size_t at = 27; at < len; at++) {
         whole[at] ^= 0x40;
         write_file(whole, len);

@@ -10,6 +10,7 @@
  * Where the machine has AMX the same test runs the hardware against the emulation.
  */
 #include "guard.h"
+#include "random_packed.h"
 
 #include <signal.h>
 #include <stdbool.h>
@@ -150,39 +151,11 @@ static void open_tables(struct kernels *real, struct kernels *emulated)
     assert_int_equal(sigaction(SIGILL, &action, NULL), 0);
 }
 
-/* Any bytes do as weights where both sides see the same ones, but no NaN: factors are small halves. */
-static void *any_weights(struct packed *w, enum fmt f, int n, int k)
-{
-    size_t row = fmt_row_bytes(f, k);
-    float *values = malloc((size_t)k * sizeof *values), most;
-    uint8_t *file = malloc((size_t)n * row);
-    assert_true(file && values);
-    *w = (struct packed){f, n, k, pack_group_bytes(f, k), NULL};
-    size_t block = (size_t)fmt_traits[f].block_bytes;
-    for (size_t at = 0; at < (size_t)n * row; at += block)
-        do {
-            for (size_t i = 0; i < block; i++)
-                file[at + i] = (uint8_t)(random_u32() >> 7);
-            fmt_dequant_row(f, values, file + at, fmt_traits[f].block);
-            most = 0;
-            for (int i = 0; i < fmt_traits[f].block; i++)
-                most = fabsf(values[i]) <= most ? most : fabsf(values[i]);
-        } while (!(most < 1));
-    void *data = aligned_alloc(64, (size_t)pack_groups(n) * w->group_bytes);
-    assert_non_null(data);
-    pack_rows(f, data, file, row, n, k, 0, pack_groups(n));
-    free(file);
-    free(values);
-    w->data = data;
-    return data;
-}
-
 static void check_slot(const struct kernels *real, const struct kernels *emulated, enum fmt f, enum role role, int m)
 {
     const struct mul *mul = &real->mul[f][role], *twin = &emulated->mul[f][role];
     int n = 3 * PACK_ROWS - 2, k = fmt_traits[f].block == 1 ? 545 : fmt_traits[f].block == 256 ? 768 : 576;
-    struct packed w;
-    void *data = any_weights(&w, f, n, k);
+    struct packed w = random_packed(f, n, k);
     size_t x_bytes = (size_t)m * (size_t)k * sizeof(float), y_bytes = (size_t)m * (size_t)n * sizeof(float);
     size_t a_bytes = (size_t)m * act_row_bytes(mul->act, k);
     float *x = guarded(x_bytes), *got = guarded(y_bytes), *want = guarded(y_bytes);
@@ -194,7 +167,7 @@ static void check_slot(const struct kernels *real, const struct kernels *emulate
     memset(scratch, 0xff, mul->scratch_bytes);
     mul->fn(got, (size_t)n, &w, a, m, 0, pack_groups(n), scratch);
     assert_memory_equal(got, want, y_bytes);
-    free(data);
+    packed_free(&w);
     guarded_free(x, x_bytes);
     guarded_free(got, y_bytes);
     guarded_free(want, y_bytes);

@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "tests/unit/tokenizer/gguf_tables.h"
+#include "tests/unit/tokenizer/json_ids.h"
 
 static const char *conformance(void)
 {
@@ -112,15 +113,6 @@ static void test_published_vocabularies(void **state)
     }
     print_message("%d strings, %d differ\n", strings, bad);
     assert_int_equal(bad, 0);
-}
-
-static struct tok_ids ids_of(json_t *array)
-{
-    struct tok_ids ids = {calloc(json_array_size(array) + 1, sizeof(int32_t)), 0, 0};
-    size_t i;
-    json_t *x;
-    json_array_foreach(array, i, x) ids.id[ids.n++] = (int32_t)json_integer_value(x);
-    return ids;
 }
 
 static void test_golden_files(void **state)

@@ -13,6 +13,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "tests/unit/tokenizer/json_ids.h"
 #include "tests/unit/tokenizer/read_whole.h"
 #include "tokenizer/tokenizer.h"
 
@@ -86,15 +87,6 @@ static int equal_text(const struct buf *got, json_t *want)
 {
     return got->len == json_string_length(want) &&
            (got->len == 0 || memcmp(got->data, json_string_value(want), got->len) == 0);
-}
-
-static struct tok_ids ids_of(json_t *array)
-{
-    struct tok_ids ids = {calloc(json_array_size(array) + 1, sizeof(int32_t)), 0, 0};
-    size_t i;
-    json_t *x;
-    json_array_foreach(array, i, x) ids.id[ids.n++] = (int32_t)json_integer_value(x);
-    return ids;
 }
 
 static void check_decode(const struct tokenizer *t, json_t *c, struct tally *n)

@@ -288,9 +288,9 @@ static void a_decoder_embeds_nothing(void **state)
     expect_failure(ERR_PEER);
 }
 
-static void stage_one_waits_for_the_ring(void **state)
+/* Stage 1 did a step and has the next row, whose token comes round the ring. */
+static void one_step_and_a_ring_row(void)
 {
-    (void)state;
     struct transport_event ev;
     struct wire_row first = row(9, 0, WIRE_ROW_SAMPLE);
     struct wire_row next = row(-1, 1, WIRE_ROW_GENERATED | WIRE_ROW_RING | WIRE_ROW_SAMPLE);
@@ -300,6 +300,13 @@ static void stage_one_waits_for_the_ring(void **state)
     assert_int_equal(wait_for(2, &ev), ERR_OK);
     checked(2, &ev);
     transport_release(plane[2], ev.buf);
+}
+
+static void stage_one_waits_for_the_ring(void **state)
+{
+    (void)state;
+    struct transport_event ev;
+    one_step_and_a_ring_row();
     for (int i = 0; i < 20; i++) { /* no token, no step */
         bool busy = false;
         assert_int_equal(worker_turn(worker, &busy, &why), ERR_OK);
@@ -316,14 +323,7 @@ static void a_row_behind_an_end_is_dead(void **state)
 {
     (void)state;
     struct transport_event ev;
-    struct wire_row first = row(9, 0, WIRE_ROW_SAMPLE);
-    struct wire_row next = row(-1, 1, WIRE_ROW_GENERATED | WIRE_ROW_RING | WIRE_ROW_SAMPLE);
-    open_worker(1, 3);
-    send_batch(0, 0, &first, 1, 0, false);
-    send_batch(0, 1, &next, 1, 1, false);
-    assert_int_equal(wait_for(2, &ev), ERR_OK);
-    checked(2, &ev);
-    transport_release(plane[2], ev.buf);
+    one_step_and_a_ring_row();
     send_token(3, 0, 0, 50, true);
     assert_int_equal(wait_for(2, &ev), ERR_OK);
     const struct msg_head *head = checked(2, &ev);
