@@ -30,16 +30,26 @@ static bool unix_alive(const struct sockaddr_un *a)
     return alive;
 }
 
+/* The address of "unix:PATH". */
+static err unix_address(const char *address, struct sockaddr_un *a, struct why *why)
+{
+    const char *path = address + strlen("unix:");
+    if (*path == '\0' || strlen(path) >= sizeof a->sun_path)
+        return why_set(why, ERR_INVAL, "%s: a socket path has 1 to %zu bytes", address, sizeof a->sun_path - 1);
+    a->sun_family = AF_UNIX;
+    strcpy(a->sun_path, path);
+    return ERR_OK;
+}
+
 static err listen_unix(struct event_base *base, const char *address, int backlog, evconnlistener_cb cb,
                        void *ctx, struct evconnlistener **out, struct why *why)
 {
     const char *path = address + strlen("unix:");
-    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    struct sockaddr_un a = { 0 };
     struct stat st;
-    if (*path == '\0' || strlen(path) >= sizeof a.sun_path)
-        return why_set(why, ERR_INVAL, "%s: a socket path has 1 to %zu bytes", address,
-                       sizeof a.sun_path - 1);
-    strcpy(a.sun_path, path);
+    err e = unix_address(address, &a, why);
+    if (e != ERR_OK)
+        return e;
     if (lstat(path, &st) == 0) {
         if (!S_ISSOCK(st.st_mode))
             return why_set(why, ERR_IO, "%s: the file is there and is not a socket", address);
@@ -121,15 +131,8 @@ err address_resolve(const char *address, struct sockaddr_storage *to, socklen_t 
     struct addrinfo *list = NULL, hints = { .ai_flags = AI_NUMERICSERV, .ai_socktype = SOCK_STREAM };
     memset(to, 0, sizeof *to);
     if (strncmp(address, "unix:", 5) == 0) {
-        struct sockaddr_un *a = (struct sockaddr_un *)to;
-        const char *path = address + strlen("unix:");
-        if (*path == '\0' || strlen(path) >= sizeof a->sun_path)
-            return why_set(why, ERR_INVAL, "%s: a socket path has 1 to %zu bytes", address,
-                           sizeof a->sun_path - 1);
-        a->sun_family = AF_UNIX;
-        strcpy(a->sun_path, path);
-        *len = sizeof *a;
-        return ERR_OK;
+        *len = sizeof(struct sockaddr_un);
+        return unix_address(address, (struct sockaddr_un *)to, why);
     }
     err e = address_split(address, host, service, why);
     if (e != ERR_OK)

@@ -29,14 +29,10 @@ err jscope_set(struct jrun *r, struct jscope *s, const struct jstr *name, struct
             return ERR_OK;
         }
     if (s->n == s->cap) {
-        size_t cap = s->cap ? 2 * s->cap : 4;
-        struct jbinding *more = jalloc(r, cap, sizeof *more);
+        struct jbinding *more = jgrow(r, s->v, s->n, &s->cap, sizeof *more);
         if (!more)
             return jrun_nomem(r);
-        if (s->n)
-            memcpy(more, s->v, s->n * sizeof *more);
         s->v = more;
-        s->cap = cap;
     }
     s->v[s->n++] = (struct jbinding){name, v};
     return jstep(r, s->n / 8);

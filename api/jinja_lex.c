@@ -27,14 +27,10 @@ static err bad(struct lexer *x, const char *what)
 static err push(struct lexer *x, struct jtoken t)
 {
     if (x->n == x->cap) {
-        size_t cap = x->cap ? 2 * x->cap : 256;
-        struct jtoken *more = jalloc(x->r, cap, sizeof *more);
+        struct jtoken *more = jgrow(x->r, x->token, x->n, &x->cap, sizeof *more);
         if (!more)
             return jrun_nomem(x->r);
-        if (x->n)
-            memcpy(more, x->token, x->n * sizeof *more);
         x->token = more;
-        x->cap = cap;
     }
     t.line = x->line;
     x->token[x->n++] = t;

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Under AddressSanitizer every block is followed by bytes that may not be touched:
  * inside an arena it could not see an overrun otherwise. */
@@ -36,6 +37,18 @@ void *jalloc(struct jrun *r, size_t n, size_t size)
     if (p)
         fence(p, bytes);
     return p;
+}
+
+void *jgrow(struct jrun *r, const void *old, size_t n, size_t *cap, size_t size)
+{
+    size_t room = *cap ? 2 * *cap : 4;
+    void *more = jalloc(r, room, size);
+    if (!more)
+        return NULL;
+    if (n)
+        memcpy(more, old, n * size);
+    *cap = room;
+    return more;
 }
 
 void jrun_say_nomem(struct jrun *r)

@@ -40,6 +40,10 @@ struct jrun {
 /* Zeroed; NULL: a limit or no memory, jrun_nomem() says it. */
 void *jalloc(struct jrun *r, size_t n, size_t size);
 
+/* An array of n elements, twice as large: n grows into *cap. NULL as above, and then
+ * the old array stands. */
+void *jgrow(struct jrun *r, const void *old, size_t n, size_t *cap, size_t size);
+
 /* The two are wrapped so that the compiler sees that they never return 0. */
 void jrun_say_nomem(struct jrun *r);
 static inline err jrun_nomem(struct jrun *r)

@@ -221,14 +221,10 @@ err jseq_open(struct jrun *r, size_t room, struct jseq **out)
 err jseq_push(struct jrun *r, struct jseq *s, struct jval v)
 {
     if (s->n == s->cap) {
-        size_t cap = s->cap ? 2 * s->cap : 4;
-        struct jval *more = jalloc(r, cap, sizeof *more);
+        struct jval *more = jgrow(r, s->v, s->n, &s->cap, sizeof *more);
         if (!more)
             return jrun_nomem(r);
-        if (s->n)
-            memcpy(more, s->v, s->n * sizeof *more);
         s->v = more;
-        s->cap = cap;
     }
     s->v[s->n++] = v;
     return jstep(r, 1);
@@ -418,14 +414,10 @@ err jdict_set(struct jrun *r, struct jdict *d, struct jval key, struct jval valu
         return ERR_OK;
     }
     if (d->n == d->cap) {
-        size_t cap = d->cap ? 2 * d->cap : 4;
-        struct jpair *more = jalloc(r, cap, sizeof *more);
+        struct jpair *more = jgrow(r, d->pair, d->n, &d->cap, sizeof *more);
         if (!more)
             return jrun_nomem(r);
-        if (d->n)
-            memcpy(more, d->pair, d->n * sizeof *more);
         d->pair = more;
-        d->cap = cap;
     }
     d->pair[d->n++] = (struct jpair){key, value};
     if (d->index && 2 * d->n <= d->n_index)
