@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -111,6 +112,15 @@ char *arena_strndup(struct arena *a, const char *s, size_t len)
     if (copy && len)
         memcpy(copy, s, len);
     return copy;
+}
+
+char *arena_path(struct arena *a, const char *dir, const char *name)
+{
+    size_t size = strlen(dir) + strlen(name) + 2;
+    char *path = arena_alloc(a, size);
+    if (path)
+        snprintf(path, size, "%s/%s", dir, name);
+    return path;
 }
 
 /* *bytes: n * size rounded up to whole lines or pages. */

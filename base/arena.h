@@ -25,6 +25,8 @@ void *arena_alloc(struct arena *a, size_t bytes);
 void *arena_array(struct arena *a, size_t n, size_t size);
 /* NUL-terminated copy of len bytes. */
 char *arena_strndup(struct arena *a, const char *s, size_t len);
+/* "dir/name". NULL: no memory or limit. */
+char *arena_path(struct arena *a, const char *dir, const char *name);
 
 /* 64-byte aligned, zeroed, overflow-checked heap block; NULL on failure.
  * Blocks of 2 MiB and up ask for transparent huge pages and lie where base/spread.h

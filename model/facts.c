@@ -175,17 +175,14 @@ const char *fact_text_or(struct facts *f, const char *key, const char *otherwise
         return otherwise;
     if (f->gguf) {
         const struct gguf_value *v = find_gguf(f, key);
-        struct gguf_strings w;
         const char *s;
         size_t len;
         if (!v)
             return otherwise;
-        if (v->type != GGUF_STRING || v->array) {
+        if (!gguf_text(v, &s, &len)) {
             fact_fail(f, ERR_FORMAT, "%s is not a string", key);
             return otherwise;
         }
-        w = gguf_strings(v);
-        gguf_string_next(&w, &s, &len);
         snprintf(f->text, sizeof f->text, "%.*s", (int)(len < sizeof f->text ? len : sizeof f->text - 1), s);
         return f->text;
     }

@@ -480,6 +480,14 @@ bool gguf_string_next(struct gguf_strings *w, const char **s, size_t *len)
     return true;
 }
 
+bool gguf_text(const struct gguf_value *v, const char **s, size_t *len)
+{
+    if (v->array || v->type != GGUF_STRING)
+        return false;
+    struct gguf_strings w = gguf_strings(v);
+    return gguf_string_next(&w, s, len);
+}
+
 const struct catalog *gguf_tensors(const struct gguf *g)
 {
     return &g->tensors;

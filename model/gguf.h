@@ -66,6 +66,8 @@ struct gguf_strings {
 };
 struct gguf_strings gguf_strings(const struct gguf_value *v); /* v->type is GGUF_STRING */
 bool gguf_string_next(struct gguf_strings *w, const char **s, size_t *len);
+/* The one string of v, a view of the file; false if v is an array or no string. */
+bool gguf_text(const struct gguf_value *v, const char **s, size_t *len);
 
 /* Tensors, in name order; views into the mapping. */
 const struct catalog *gguf_tensors(const struct gguf *g);

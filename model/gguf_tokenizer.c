@@ -159,15 +159,12 @@ static err read_kind(struct tables *k, struct why *why)
         {"bert", TOK_WORDPIECE, true, true, false, false, 101, 102, 100, 0, 102, 101, 103},
     };
     const struct gguf_value *v = gguf_find(k->g, KEY "model");
-    struct gguf_strings w;
     const char *s;
     size_t len;
 
-    if (!v || v->array || v->type != GGUF_STRING)
+    if (!v || !gguf_text(v, &s, &len))
         return why_set(why, ERR_NOTFOUND, "%s: there is no tokenizer in this file (" KEY "model)",
                        gguf_path(k->g));
-    w = gguf_strings(v);
-    gguf_string_next(&w, &s, &len);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         if (!text_is(s, len, kinds[i].word))
             continue;
@@ -197,16 +194,13 @@ static err read_kind(struct tables *k, struct why *why)
 static err read_pre(struct tables *k, struct why *why)
 {
     const struct gguf_value *v = gguf_find(k->g, KEY "pre");
-    struct gguf_strings w;
     const char *s;
     size_t len;
 
     if (!v)
         return ERR_OK;
-    if (v->array || v->type != GGUF_STRING)
+    if (!gguf_text(v, &s, &len))
         return why_set(why, ERR_FORMAT, "%s: " KEY "pre is not a string", gguf_path(k->g));
-    w = gguf_strings(v);
-    gguf_string_next(&w, &s, &len);
     k->pre = strndup(s, len);
     if (!k->pre)
         return why_set(why, ERR_NOMEM, "%s: no memory", gguf_path(k->g));

@@ -267,15 +267,6 @@ static err read_config_file(struct peft *r, struct why *why)
     return e;
 }
 
-static const char *path_of(struct arena *a, const char *dir, const char *name)
-{
-    size_t len = strlen(dir) + strlen(name) + 2;
-    char *path = arena_alloc(a, len);
-    if (path)
-        snprintf(path, len, "%s/%s", dir, name);
-    return path;
-}
-
 static struct peft *peft_alloc(void)
 {
     struct peft *r = calloc(1, sizeof *r);
@@ -306,9 +297,9 @@ err lora_peft_open(const char *path, struct lora_reader *out, struct why *why)
 
     if (!r)
         return why_set(why, ERR_NOMEM, "%s: no memory", path);
-    r->config_path = path_of(&r->arena, path, "adapter_config.json");
-    weights = path_of(&r->arena, path, "adapter_model.safetensors");
-    pickle = path_of(&r->arena, path, "adapter_model.bin");
+    r->config_path = arena_path(&r->arena, path, "adapter_config.json");
+    weights = arena_path(&r->arena, path, "adapter_model.safetensors");
+    pickle = arena_path(&r->arena, path, "adapter_model.bin");
     if (!r->config_path || !weights || !pickle)
         FAIL(ERR_NOMEM, "%s: no memory", path);
     TRY(read_config_file(r, why));

@@ -64,16 +64,13 @@ static const struct reader_type type = {.name = "GGUF",
 static err text_of(const struct gguf *g, const char *key, char **out, struct why *why)
 {
     const struct gguf_value *v = gguf_find(g, key);
-    struct gguf_strings w;
     const char *s;
     size_t len;
 
     if (!v)
         return ERR_OK;
-    if (v->array || v->type != GGUF_STRING)
+    if (!gguf_text(v, &s, &len))
         return why_set(why, ERR_FORMAT, "%s: %s is not a string", gguf_path(g), key);
-    w = gguf_strings(v);
-    gguf_string_next(&w, &s, &len);
     *out = strndup(s, len);
     return *out ? ERR_OK : why_set(why, ERR_NOMEM, "%s: %zu bytes of %s", gguf_path(g), len, key);
 }

@@ -49,17 +49,6 @@ static void dir_close(void *ctx)
 
 /* ---- files ------------------------------------------------------------------------------ */
 
-/* "dir/name" in the arena; NULL: no memory. */
-static const char *path_of(struct arena *a, const char *dir, const char *name)
-{
-    size_t len = strlen(dir) + strlen(name) + 2;
-    char *path = arena_alloc(a, len);
-
-    if (path)
-        snprintf(path, len, "%s/%s", dir, name);
-    return path;
-}
-
 static bool file_is_there(const char *path)
 {
     struct stat st;
@@ -140,7 +129,7 @@ static err open_indexed(struct hf_dir *d, const json_t *index, const char *index
             continue;
         if (json_object_size(seen) >= MAX_SHARDS || json_object_set_new(seen, name, json_true()))
             FAIL(ERR_FORMAT, "%s: more than %d files", index_path, MAX_SHARDS);
-        const char *path = path_of(&d->arena, d->path, name);
+        const char *path = arena_path(&d->arena, d->path, name);
         if (!path)
             FAIL(ERR_NOMEM, "%s: no memory", index_path);
         TRY(push_shard(d, path, r, why));
@@ -161,8 +150,8 @@ static err open_tensors(struct hf_dir *d, struct reader *r, struct why *why)
 {
     err e;
     json_t *index = NULL;
-    const char *single = path_of(&d->arena, d->path, "model.safetensors");
-    const char *index_path = path_of(&d->arena, d->path, "model.safetensors.index.json");
+    const char *single = arena_path(&d->arena, d->path, "model.safetensors");
+    const char *index_path = arena_path(&d->arena, d->path, "model.safetensors.index.json");
 
     if (file_is_there(single)) {
         TRY(push_shard(d, single, r, why));
@@ -203,7 +192,7 @@ static err read_pooling(struct hf_dir *d, struct why *why)
 {
     err e;
     json_t *pooling = NULL;
-    TRY(json_read(path_of(&d->arena, d->path, "1_Pooling/config.json"), &pooling, why));
+    TRY(json_read(arena_path(&d->arena, d->path, "1_Pooling/config.json"), &pooling, why));
     if (pooling && d->config && json_object_update_missing(d->config, pooling))
         FAIL(ERR_NOMEM, "%s: pooling", d->path);
 out:
@@ -215,7 +204,7 @@ static err read_config(struct hf_dir *d, struct why *why)
 {
     err e;
 
-    d->config_path = path_of(&d->arena, d->path, "config.json");
+    d->config_path = arena_path(&d->arena, d->path, "config.json");
     TRY(json_read(d->config_path, &d->config, why));
     d->text = d->config;
     const json_t *inner = json_object_get(d->config, "text_config");
@@ -250,7 +239,7 @@ static err read_ends(struct hf_dir *d, struct why *why)
     json_t *generation = NULL;
     const json_t *ids;
 
-    TRY(json_read(path_of(&d->arena, d->path, "generation_config.json"), &generation, why));
+    TRY(json_read(arena_path(&d->arena, d->path, "generation_config.json"), &generation, why));
     ids = json_object_get(generation, "eos_token_id");
     TRY(push_ends(d, ids ? ids : json_object_get(d->text, "eos_token_id"), why));
 out:
@@ -264,13 +253,13 @@ static err read_template(struct hf_dir *d, struct why *why)
     err e;
     struct mapped m = {0};
     json_t *config = NULL;
-    const char *own = path_of(&d->arena, d->path, "chat_template.jinja"), *text = NULL;
+    const char *own = arena_path(&d->arena, d->path, "chat_template.jinja"), *text = NULL;
 
     if (file_is_there(own)) {
         TRY(mapped_open(own, &m, why));
         d->chat_template = strndup(m.data ? (const char *)m.data : "", m.size);
     } else {
-        TRY(json_read(path_of(&d->arena, d->path, "tokenizer_config.json"), &config, why));
+        TRY(json_read(arena_path(&d->arena, d->path, "tokenizer_config.json"), &config, why));
         const json_t *v = json_object_get(config, "chat_template");
         text = json_string_value(v);
         for (size_t i = 0; json_is_array(v) && i < json_array_size(v); i++) {
@@ -297,7 +286,7 @@ static err push_factors(struct hf_dir *d, struct reader *r, const char *key, str
     const json_t *scaling = json_object_get(d->text, "rope_scaling"), *v;
     struct file_tensor t = {
         .name = NULL, .type_name = "F32", .fmt = FMT_F32, .n_dims = 1, .dims = {1, 1, 1, 1}};
-    const char *name = path_of(&d->arena, "config.json", key);
+    const char *name = arena_path(&d->arena, "config.json", key);
 
     if (!json_is_object(scaling))
         scaling = json_object_get(d->text, "rope_parameters");
@@ -327,9 +316,9 @@ static err dir_tokenizer(const void *ctx, struct tokenizer **out, struct why *wh
     struct mapped json = {0}, spm = {0}, config = {0};
 
     arena_init(&a, 0);
-    const char *json_path = path_of(&a, d->path, "tokenizer.json"),
-               *spm_path = path_of(&a, d->path, "tokenizer.model");
-    const char *config_path = path_of(&a, d->path, "tokenizer_config.json");
+    const char *json_path = arena_path(&a, d->path, "tokenizer.json"),
+               *spm_path = arena_path(&a, d->path, "tokenizer.model");
+    const char *config_path = arena_path(&a, d->path, "tokenizer_config.json");
     if (file_is_there(config_path))
         TRY(mapped_open(config_path, &config, why));
     const char *extra = (const char *)config.data;
