@@ -81,6 +81,23 @@ out:
     return e;
 }
 
+/* A stage that has its shape and nothing else; for stage_close() even when it failed. */
+static err stage_new(const struct source *src, struct stage_range range, const struct stage_limits *lim,
+                     const struct kernels *k, struct pool *pool, struct stage **out, struct why *why)
+{
+    err e;
+    struct stage *s = *out = calloc(1, sizeof *s);
+    if (!s)
+        FAIL(ERR_NOMEM, "a stage");
+    TRY(check_limits(src, range, lim, why));
+    s->range = range;
+    s->lim = *lim;
+    s->k = *k;
+    TRY(stage_shape(s, src, pool, why));
+out:
+    return e;
+}
+
 static void stage_carve(struct stage *s, struct carve *c, int threads)
 {
     forward_carve(&s->f, c, threads);
@@ -94,14 +111,8 @@ err stage_measure(const struct source *src, struct stage_range range, const stru
 {
     err e;
     struct carve c = {.base = NULL};
-    struct stage *s = calloc(1, sizeof *s);
-    if (!s)
-        FAIL(ERR_NOMEM, "a stage");
-    TRY(check_limits(src, range, lim, why));
-    s->range = range;
-    s->lim = *lim;
-    s->k = *k;
-    TRY(stage_shape(s, src, NULL, why));
+    struct stage *s;
+    TRY(stage_new(src, range, lim, k, NULL, &s, why));
     stage_carve(s, &c, threads);
     *out = (struct stage_bytes){.weights = weights_bytes(s->weights) + lora_bytes(s->lora),
                                 .kv = kv_bytes(&s->kv),
@@ -116,14 +127,8 @@ err stage_open(const struct source *src, struct stage_range range, const struct 
 {
     err e;
     struct carve measure = {.base = NULL}, carve;
-    struct stage *s = calloc(1, sizeof *s);
-    if (!s)
-        FAIL(ERR_NOMEM, "a stage");
-    TRY(check_limits(src, range, lim, why));
-    s->range = range;
-    s->lim = *lim;
-    s->k = *k;
-    TRY(stage_shape(s, src, pool, why));
+    struct stage *s;
+    TRY(stage_new(src, range, lim, k, pool, &s, why));
     TRY(weights_load(s->weights, pool, why));
     TRY(lora_load(s->lora, pool, why));
     TRY(forward_tables(&s->f, why));
