@@ -26,6 +26,7 @@ SOURCE = pathlib.Path(os.environ.get("CORDEE_SOURCE", ROOT.parent))
 BINARY = os.environ.get("CORDEE_BINARY", str(SOURCE / "build" / "cordee"))
 PRICED = ["gptq-4-sym", "gptq-4-asym", "gptq-3", "gptq-8-asym", "awq", "packed-4-asym-row", "int8", "fp8-channel",
           "mxfp4-packed"]  # one for each type and layout
+MIXTURES = ["gptq-4-sym", "gptq-4-asym", "awq", "packed-4-asym"]
 only = sys.argv[1:]
 
 
@@ -62,24 +63,33 @@ def export_tokenizer(directory):
     return directory
 
 
-def every_scheme_has_the_values_of_its_twin():
+def compare(variants):
+    """Each (scheme, family, whether prices are compared) with its twin."""
     if np is None:
         raise Skip("numpy is not installed")
     with tempfile.TemporaryDirectory() as root:
         root = pathlib.Path(root)
         tokenizer = export_tokenizer(root / "tokenizer")
-        for name in only or make.SCHEMES:
-            stored, twin, config = make.checkpoint(name)
+        for scheme, family, priced in variants:
+            name = f"{family} {scheme}"
+            stored, twin, config = make.checkpoint(scheme, family)
             plain = {k: v for k, v in config.items() if k != "quantization_config"}
             a, b = (write(root / d, t, c, tokenizer) for d, t, c in (("q", stored, config), ("f", twin, plain)))
             assert stops(a) == stops(b) == "yes", f"{name}: {stops(a)}"
             for tensor, want in twin.items():
                 got = np.frombuffer(cordee("inspect", a, "--dump", tensor), np.float32)
                 assert np.array_equal(got, want.astype(np.float32).ravel()), f"{name}: {tensor}"
-            priced = name in PRICED or name in only
             if priced:
                 assert prices(a) == prices(b), f"{name}: other prices"
             print(f"{name}: {len(twin)} tensors equal{', prices too' if priced else ''}", flush=True)
+
+
+def every_scheme_has_the_values_of_its_twin():
+    compare((name, "llama", name in PRICED or name in only) for name in only or (make.SCHEMES if np else ()))
+
+
+def experts_have_them_too():
+    compare((name, family, True) for family in ("mixtral", "qwen3_moe") for name in only or MIXTURES)
 
 
 def changed(scheme, tensors=None, **quantization):
@@ -133,4 +143,4 @@ def what_cannot_be_held_is_refused():
             print(reason.split(": ", 1)[1])
 
 
-run(every_scheme_has_the_values_of_its_twin, what_cannot_be_held_is_refused)
+run(every_scheme_has_the_values_of_its_twin, experts_have_them_too, what_cannot_be_held_is_refused)

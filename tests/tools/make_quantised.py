@@ -16,13 +16,34 @@ import sys
 import numpy as np
 
 EMBD, FF, HEADS, KV, HEAD, LAYERS, VOCAB = 64, 96, 4, 2, 16, 2, 768
-SHAPES = {"self_attn.q_proj": (HEADS * HEAD, EMBD), "self_attn.k_proj": (KV * HEAD, EMBD),
-          "self_attn.v_proj": (KV * HEAD, EMBD), "self_attn.o_proj": (EMBD, HEADS * HEAD),
-          "mlp.gate_proj": (FF, EMBD), "mlp.up_proj": (FF, EMBD), "mlp.down_proj": (EMBD, FF)}
+EXPERTS = 4
+ATTENTION = {"self_attn.q_proj": (HEADS * HEAD, EMBD), "self_attn.k_proj": (KV * HEAD, EMBD),
+             "self_attn.v_proj": (KV * HEAD, EMBD), "self_attn.o_proj": (EMBD, HEADS * HEAD)}
+DENSE = {"mlp.gate_proj": (FF, EMBD), "mlp.up_proj": (FF, EMBD), "mlp.down_proj": (EMBD, FF)}
 CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": EMBD, "intermediate_size": FF,
           "num_attention_heads": HEADS, "num_key_value_heads": KV, "num_hidden_layers": LAYERS, "vocab_size": VOCAB,
           "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False,
           "hidden_act": "silu", "torch_dtype": "float16", "eos_token_id": VOCAB - 3}
+
+
+def experts(pattern, gate, up, down):
+    return {pattern % (i, name): shape for i in range(EXPERTS)
+            for name, shape in ((gate, (FF, EMBD)), (up, (FF, EMBD)), (down, (EMBD, FF)))}
+
+
+# config.json, quantised matrices of a layer, f16 tensors of a layer (never quantised)
+FAMILIES = {
+    "llama": (CONFIG, ATTENTION | DENSE, {}),
+    "mixtral": (CONFIG | {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_local_experts": EXPERTS,
+                          "num_experts_per_tok": 2},
+                ATTENTION | experts("block_sparse_moe.experts.%d.%s", "w1", "w3", "w2"),
+                {"block_sparse_moe.gate": (EXPERTS, EMBD)}),
+    "qwen3_moe": (CONFIG | {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "num_experts": EXPERTS,
+                            "num_experts_per_tok": 2, "moe_intermediate_size": FF, "head_dim": HEAD,
+                            "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
+                  ATTENTION | experts("mlp.experts.%d.%s", "gate_proj", "up_proj", "down_proj"),
+                  {"mlp.gate": (EXPERTS, EMBD), "self_attn.q_norm": (HEAD,), "self_attn.k_norm": (HEAD,)}),
+}
 NAMES = {np.dtype(t): n for t, n in [("f4", "F32"), ("f2", "F16"), ("i4", "I32"), ("i8", "I64"), ("i1", "I8"), ("u1", "U8")]}
 
 
@@ -188,9 +209,10 @@ SCHEMES = {
 }
 
 
-def checkpoint(scheme, seed=1):
+def checkpoint(scheme, family="llama", seed=1):
     """(tensors, their twin's, config.json) of one scheme."""
     make, quantization = SCHEMES[scheme]
+    config, matrices, floats = FAMILIES[family]
     rng = np.random.default_rng(seed)
     plain = {"model.embed_tokens.weight": rng.standard_normal((VOCAB, EMBD)).astype(np.float16),
              "lm_head.weight": (2 * rng.standard_normal((VOCAB, EMBD)) / np.sqrt(EMBD)).astype(np.float16),
@@ -200,13 +222,15 @@ def checkpoint(scheme, seed=1):
         stem = f"model.layers.{layer}"
         for norm in ("input_layernorm", "post_attention_layernorm"):
             plain[f"{stem}.{norm}.weight"] = rng.uniform(0.8, 1.2, EMBD).astype(np.float16)
-        for module, (rows, cols) in SHAPES.items():
+        for module, shape in floats.items():
+            plain[f"{stem}.{module}.weight"] = rng.uniform(0.8, 1.2, shape).astype(np.float16)
+        for module, (rows, cols) in matrices.items():
             parts, value = make(rng, rows, cols)
             stored |= {f"{stem}.{module}.{k}": v for k, v in parts.items()}
             twin[f"{stem}.{module}.weight"] = value
             if scheme == "gptq-4-sym":  # some programs write a bias of zeros where there is none
                 stored[f"{stem}.{module}.bias"] = np.zeros(rows, np.float16)
-    return plain | stored, plain | twin, CONFIG | {"quantization_config": quantization}
+    return plain | stored, plain | twin, config | {"quantization_config": quantization}
 
 
 def write(directory, tensors, config):
