@@ -160,7 +160,11 @@ void ISA_FN(lse)(const float *x, int n, float *max, float *sum)
 int ISA_FN(argmax)(const float *x, int n)
 {
     float most = max_row(x, n, -INFINITY);
-    for (int i = 0; i < n; i++)
+    vf m = v_set(most);
+    int i = 0;
+    while (i + V_LANES <= n && v_equal(v_loadf(x + i), m) == 0)
+        i += V_LANES;
+    for (; i < n; i++)
         if (x[i] == most)
             return i;
     return 0; /* all NaN */

@@ -233,6 +233,16 @@ INLINE float v_reduce_max(vf a)
     return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
+INLINE __m128 v_fold_max(vf a)
+{
+    return _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+}
+
+INLINE unsigned v_equal(vf a, vf b)
+{
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ));
+}
+
 INLINE vf v_if_less(vf a, vf b, vf yes, vf no)
 {
     return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
@@ -242,6 +252,12 @@ INLINE void v_store_s8(void *p, vi x)
 {
     __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     _mm_storel_epi64(p, _mm_packs_epi16(words, words));
+}
+
+INLINE __m128i v_bytes_16(const vi x[16 / V_LANES])
+{
+    vi words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x[0], x[1]), 0xd8);
+    return _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
 
 INLINE void v_store_f16(void *p, vf x)

@@ -230,6 +230,19 @@ INLINE float v_reduce_max(vf a)
     return _mm512_reduce_max_ps(a);
 }
 
+/* Lane i of 4 is the greatest of the lanes i, i + 4, i + 8 ... */
+INLINE __m128 v_fold_max(vf a)
+{
+    __m256 half = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    return _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+/* Bit i: whether the lanes i are equal. */
+INLINE unsigned v_equal(vf a, vf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
+}
+
 /* yes where a < b, else no. */
 INLINE vf v_if_less(vf a, vf b, vf yes, vf no)
 {
@@ -240,6 +253,12 @@ INLINE vf v_if_less(vf a, vf b, vf yes, vf no)
 INLINE void v_store_s8(void *p, vi x)
 {
     _mm_storeu_si128(p, _mm512_cvtepi32_epi8(x));
+}
+
+/* 16 lanes, one vector or two, as signed bytes. */
+INLINE __m128i v_bytes_16(const vi x[16 / V_LANES])
+{
+    return _mm512_cvtepi32_epi8(x[0]);
 }
 
 INLINE void v_store_f16(void *p, vf x)

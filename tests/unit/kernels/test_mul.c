@@ -314,7 +314,7 @@ static void a_row_depends_on_nothing_but_itself(void **state)
 static void prepared_rows_are_equal_on_every_isa(void **state)
 {
     (void)state;
-    static const int widths[] = {1, 31, 32, 256, 300};
+    static const int widths[] = {1, 31, 32, 256, 300, 1000};
     unsigned masks[8];
     int n = isa_masks(masks, 8);
     struct kernels ref, k;
