@@ -124,7 +124,7 @@ static void out_task(void *ctx, int first, int last, int worker)
     struct out_rows *t = ctx;
     (void)worker;
     for (int i = first; i < last; i++)
-        forward_prepare(t->f, &t->f->mid, i, &t->forms);
+        forward_prepare(t->f, &t->f->mid, i, &t->forms, acts_row(&t->f->mid, i));
 }
 
 void attn_block(struct forward *f, int l, const struct weight *w, float *y)

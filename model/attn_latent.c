@@ -49,7 +49,7 @@ struct latent_rows {
 
 /* Row i after the first projections: its compressed row into the cache, its
  * compressed query (if queries are compressed) ready for Q_B_PROJ. */
-static void compress_row(struct latent_rows *t, int i)
+static void compress_row(struct latent_rows *t, int i, int worker)
 {
     struct forward *f = t->f;
     const struct hparams *hp = f->hp;
@@ -58,9 +58,9 @@ static void compress_row(struct latent_rows *t, int i)
     float *kv = f->latent->kv_a + (size_t)i * (size_t)(hp->kv_lora + hp->qk_rope);
 
     if (hp->q_lora > 0) {
-        forward_norm(f, acts_row(&f->mid, i), f->latent->q_a + (size_t)i * (size_t)hp->q_lora,
-                     &t->w[W_Q_A_NORM], NULL, hp->q_lora);
-        forward_prepare(f, &f->mid, i, &t->forms);
+        float *q = forward_row(f, &f->mid, i, &t->forms, worker);
+        forward_norm(f, q, f->latent->q_a + (size_t)i * (size_t)hp->q_lora, &t->w[W_Q_A_NORM], NULL, hp->q_lora);
+        forward_prepare(f, &f->mid, i, &t->forms, q);
     }
     if (row->flags & ROW_DEAD)
         return;
@@ -72,9 +72,8 @@ static void compress_row(struct latent_rows *t, int i)
 
 static void compress_task(void *ctx, int first, int last, int worker)
 {
-    (void)worker;
     for (int i = first; i < last; i++)
-        compress_row(ctx, i);
+        compress_row(ctx, i, worker);
 }
 
 /* Row i: rotates the query's last part, hands the first part of each head to K_B_PROJ. */
@@ -91,10 +90,8 @@ static void split_query(struct latent_rows *t, int i)
         float *to = f->latent->q_latent + ((size_t)i * (size_t)hp->n_head + (size_t)h) * (size_t)wide;
         rope(q + hp->qk_nope, cs, 1, hp->qk_rope, hp->qk_rope);
         memcpy(to + hp->kv_lora, q + hp->qk_nope, sizeof(float) * (size_t)hp->qk_rope);
-        int at = h * f->rows.n + i;
-        memcpy(acts_row(&f->latent->heads, at), q, sizeof(float) * (size_t)hp->qk_nope);
-        matmul_prepare(&f->mm, &f->latent->heads, at,
-                       t->forms.of[i < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
+        matmul_prepare(&f->mm, &f->latent->heads, h * f->rows.n + i,
+                       t->forms.of[i < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT], q);
     }
 }
 
@@ -113,14 +110,10 @@ static void spread_task(void *ctx, int first, int last, int worker)
     size_t n = (size_t)f->hp->kv_lora;
     (void)worker;
     for (int i = first; i < last; i++)
-        for (int h = 0; h < f->hp->n_head; h++) {
-            int at = h * f->rows.n + i;
-            memcpy(acts_row(&f->latent->heads, at),
-                   f->latent->out_latent + ((size_t)i * (size_t)f->hp->n_head + (size_t)h) * n,
-                   sizeof(float) * n);
-            matmul_prepare(&f->mm, &f->latent->heads, at,
-                           t->forms.of[i < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
-        }
+        for (int h = 0; h < f->hp->n_head; h++)
+            matmul_prepare(&f->mm, &f->latent->heads, h * f->rows.n + i,
+                           t->forms.of[i < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT],
+                           f->latent->out_latent + ((size_t)i * (size_t)f->hp->n_head + (size_t)h) * n);
 }
 
 static void out_task(void *ctx, int first, int last, int worker)
@@ -128,7 +121,7 @@ static void out_task(void *ctx, int first, int last, int worker)
     struct latent_rows *t = ctx;
     (void)worker;
     for (int i = first; i < last; i++)
-        forward_prepare(t->f, &t->f->mid, i, &t->forms);
+        forward_prepare(t->f, &t->f->mid, i, &t->forms, acts_row(&t->f->mid, i));
 }
 
 /* One product per head of matrix w with the rows [head][row] -> y + head * step. */

@@ -16,15 +16,14 @@ static void hidden_task(void *ctx, int first, int last, int worker)
     struct ffn_rows *t = ctx;
     struct forward *f = t->f;
     enum activation act = f->desc->ffn.act;
-    (void)worker;
     for (int i = first; i < last; i++) {
-        float *h = acts_row(&f->mid, i);
+        float *h = forward_row(f, &f->mid, i, &t->forms, worker);
         size_t at = (size_t)i * f->ldff;
         if (t->gate)
             f->k->glu[act](h, t->gate + at, t->up + at, t->n);
         else
             f->k->act[act](h, t->up + at, t->n);
-        forward_prepare(f, &f->mid, i, &t->forms);
+        forward_prepare(f, &f->mid, i, &t->forms, h);
     }
 }
 

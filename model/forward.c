@@ -27,9 +27,20 @@ void forms_add(const struct forward *f, struct forms *m, const struct weight *w)
         m->of[r] |= matmul_forms(f->k, w, (enum role)r);
 }
 
-void forward_prepare(const struct forward *f, struct acts *a, int i, const struct forms *m)
+static form_mask row_forms(const struct forward *f, int i, const struct forms *m)
 {
-    matmul_prepare(&f->mm, a, i, m->of[i < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
+    form_mask adapters = f->lora ? 1u << ACT_F32 : 0;
+    return m->of[i < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT] | adapters;
+}
+
+float *forward_row(const struct forward *f, const struct acts *a, int i, const struct forms *m, int worker)
+{
+    return matmul_row(&f->mm, a, i, row_forms(f, i, m), worker);
+}
+
+void forward_prepare(const struct forward *f, struct acts *a, int i, const struct forms *m, const float *x)
+{
+    matmul_prepare(&f->mm, a, i, row_forms(f, i, m), x);
 }
 
 void forward_norm(const struct forward *f, float *dst, const float *src, const struct weight *gain,
@@ -183,6 +194,11 @@ static struct needs needs_of(const struct forward *f)
         lora_needs(f->lora, f->k, &n.products, &n.scratch);
     n.products = most(n.products, f->desc->attn.latent ? f->hp->n_head : 0);
     n.products = most(n.products, 2 * f->hp->n_expert);
+    /* f32 rows while they are made. Adapters, experts that weigh their input, attention's output: kept in f32. */
+    size_t row = sizeof(float) * (size_t)most(most(n.k_mid, f->hp->n_embd), f->hp->n_ff_expert);
+    n.scratch = row > n.scratch ? row : n.scratch;
+    n.in |= f->lora || f->hp->moe_weight_on_input ? 1u << ACT_F32 : 0;
+    n.mid |= 1u << ACT_F32;
     if (f->last > f->first && attn_run_scratch(f) > n.scratch)
         n.scratch = attn_run_scratch(f);
     return n;
@@ -337,7 +353,6 @@ static void between_task(void *ctx, int first, int last, int worker)
     struct between *t = ctx;
     struct forward *f = t->f;
     int n = f->hp->n_embd;
-    (void)worker;
     for (int i = first; i < last; i++) {
         float *x = f->x + (size_t)i * f->ldx;
         if (t->y) {
@@ -352,11 +367,10 @@ static void between_task(void *ctx, int first, int last, int worker)
         }
         if (!t->next)
             continue;
+        float *in = t->norm ? forward_row(f, &f->in, i, &t->forms, worker) : x;
         if (t->norm)
-            forward_norm(f, acts_row(&f->in, i), x, t->norm, t->norm_b, n);
-        else
-            memcpy(acts_row(&f->in, i), x, sizeof(float) * (size_t)n);
-        forward_prepare(f, &f->in, i, &t->forms);
+            forward_norm(f, in, x, t->norm, t->norm_b, n);
+        forward_prepare(f, &f->in, i, &t->forms, in);
     }
 }
 
@@ -385,6 +399,8 @@ static struct forms ffn_readers(const struct forward *f, const struct weight *w)
                                              W_UP_SHEXP,  W_SHEXP_GATE};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         forms_add(f, &m, &w[roles[i]]);
+    for (int r = 0; r < ROLE_COUNT; r++)
+        m.of[r] |= f->hp->moe_weight_on_input ? 1u << ACT_F32 : 0;
     return m;
 }
 

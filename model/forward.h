@@ -116,8 +116,10 @@ void forward_layers(struct forward *f);
 
 /* Masks of a weight's readers added to *m. */
 void forms_add(const struct forward *f, struct forms *m, const struct weight *w);
-/* Prepares row i of `a` in the forms its role needs. */
-void forward_prepare(const struct forward *f, struct acts *a, int i, const struct forms *m);
+/* Where row i of f->in or f->mid is to be made, and then its forms made from x: as
+ * matmul_row() and matmul_prepare(), in what its role needs and what adapters read. */
+float *forward_row(const struct forward *f, const struct acts *a, int i, const struct forms *m, int worker);
+void forward_prepare(const struct forward *f, struct acts *a, int i, const struct forms *m, const float *x);
 /* dst = norm(src) in the family's kind; gains or biases may be absent. */
 void forward_norm(const struct forward *f, float *dst, const float *src, const struct weight *gain,
                   const struct weight *bias, int n);

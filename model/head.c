@@ -70,10 +70,11 @@ static void norm_task(void *ctx, int first, int last, int worker)
 {
     struct slice *s = ctx;
     struct forward *f = s->h->f;
-    (void)worker;
     for (int i = first; i < last; i++) {
-        norm_row(s->h, s->h->rows[i].row, acts_row(&s->h->in, i));
-        matmul_prepare(&f->mm, &s->h->in, i, s->forms.of[i < s->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
+        form_mask forms = s->forms.of[i < s->rows.n_gen ? ROLE_GEN : ROLE_PROMPT];
+        float *x = matmul_row(&f->mm, &s->h->in, i, forms, worker);
+        norm_row(s->h, s->h->rows[i].row, x);
+        matmul_prepare(&f->mm, &s->h->in, i, forms, x);
     }
 }
 
@@ -305,8 +306,7 @@ void head_run(struct head *h, struct sampler **samplers, struct row_result *resu
 
 void head_hidden(const struct head *h, int row, float *out)
 {
-    norm_row(h, row, acts_row(&h->in, 0)); /* aligned, as norms may want */
-    memcpy(out, acts_row(&h->in, 0), sizeof(float) * (size_t)h->f->hp->n_embd);
+    norm_row(h, row, out);
 }
 
 void head_logits(struct head *h, int row, float *out)

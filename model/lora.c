@@ -233,7 +233,7 @@ void lora_carve(struct lora *l, struct carve *c, const struct kernels *k, int ma
     l->out = carve_take(c, (size_t)max_rows * (size_t)l->max_out, sizeof *l->out);
     l->products = carve_take(c, (size_t)l->n_adapters * LORA_MAX_SITES, sizeof *l->products);
     acts_carve(&l->in, c, max_rows, l->max_in, l->forms);
-    acts_carve(&l->mid, c, max_rows * LORA_MAX_SITES, l->rank, l->forms);
+    acts_carve(&l->mid, c, max_rows * LORA_MAX_SITES, l->rank, l->forms | 1u << ACT_F32);
 }
 
 /* ---- a step ----------------------------------------------------------------------------- */
@@ -274,10 +274,8 @@ static void gather_task(void *ctx, int first, int last, int worker)
     const struct call *t = ctx;
     struct lora *l = t->f->lora;
     (void)worker;
-    for (int i = first; i < last; i++) {
-        memcpy(acts_row(&l->in, i), acts_row(t->in, l->row[i]), sizeof(float) * (size_t)l->in.k);
-        matmul_prepare(&t->f->mm, &l->in, i, l->forms);
-    }
+    for (int i = first; i < last; i++)
+        matmul_prepare(&t->f->mm, &l->in, i, l->forms, acts_row(t->in, l->row[i]));
 }
 
 static void prepare_task(void *ctx, int first, int last, int worker)
@@ -287,7 +285,8 @@ static void prepare_task(void *ctx, int first, int last, int worker)
     (void)worker;
     for (int i = first; i < last; i++)
         for (int s = 0; s < t->n; s++)
-            matmul_prepare(&t->f->mm, &l->mid, s * l->max_rows + i, l->forms);
+            matmul_prepare(&t->f->mm, &l->mid, s * l->max_rows + i, l->forms,
+                           acts_row(&l->mid, s * l->max_rows + i));
 }
 
 /* All products with A (b false) or with B. */

@@ -23,7 +23,7 @@ void acts_carve(struct acts *a, struct carve *c, int max_rows, int max_k, form_m
 {
     *a = (struct acts){.k = max_k};
     for (int f = 0; f < ACT_COUNT; f++)
-        if (f == ACT_F32 || (forms & 1u << f))
+        if (forms & 1u << f)
             a->form[f] = carve_take(c, (size_t)max_rows, act_row_bytes((enum act)f, max_k));
     acts_begin(a, max_k);
 }
@@ -68,11 +68,17 @@ void matmul_scratch(const struct kernels *k, const struct weight *w, size_t *byt
             *bytes = call_scratch(&mul[r], w->w.k, chunk);
 }
 
-void matmul_prepare(const struct matmul *mm, struct acts *a, int i, form_mask forms)
+float *matmul_row(const struct matmul *mm, const struct acts *a, int i, form_mask forms, int worker)
 {
-    const float *x = acts_row(a, i);
+    assert((size_t)a->k * sizeof(float) <= mm->scratch_bytes);
+    return forms & 1u << ACT_F32 ? acts_row(a, i)
+                                 : (float *)(mm->scratch + (size_t)worker * mm->scratch_bytes);
+}
+
+void matmul_prepare(const struct matmul *mm, struct acts *a, int i, form_mask forms, const float *x)
+{
     for (int f = 0; f < ACT_COUNT; f++)
-        if (f != ACT_F32 && (forms & 1u << f))
+        if ((forms & 1u << f) && (f != ACT_F32 || acts_row(a, i) != x))
             mm->k->prepare[f](a->form[f] + (size_t)i * a->stride[f], x, (size_t)a->k, 1, a->k);
 }
 

@@ -3,7 +3,9 @@
  * Rows lie in `struct rows`: generated ones first, then prompt ones; each role
  * has its own kernels. A set of activations (`struct acts`) is prepared once, row
  * by row and in every form that its products ask for, and then shared by all of
- * them (Q, K and V; gate and up; all experts). matmul_run() computes any number
+ * them (Q, K and V; gate and up; all experts). Whoever makes a row (a norm, gate
+ * times up) prepares it while it is in the cache; in f32 it is stored only if a
+ * product reads it in f32. matmul_run() computes any number
  * of products in one loop on the pool: the items are chunks of weight groups, so
  * a weight is read once for all rows, and a chunk's bias is added while it is hot.
  *
@@ -34,18 +36,19 @@ struct rows {
 
 typedef unsigned form_mask; /* 1u << enum act */
 
-/* Activations of up to max_rows rows. ACT_F32 rows are always there: whoever
- * makes the activation writes acts_row(), then calls matmul_prepare(). */
+/* Activations of up to max_rows rows, in the forms that products read. To make row i:
+ * write it to matmul_row(), then call matmul_prepare(). */
 struct acts {
     int k;
     size_t stride[ACT_COUNT]; /* bytes of a row */
     char *form[ACT_COUNT];    /* NULL: no product ever asks for it */
 };
 
-/* Room for max_rows rows of up to max_k elements in `forms` (f32 included). */
+/* Room for max_rows rows of up to max_k elements in `forms`. */
 void acts_carve(struct acts *a, struct carve *c, int max_rows, int max_k, form_mask forms);
 /* From now on rows have k elements. */
 void acts_begin(struct acts *a, int k);
+/* The f32 row, where the set has that form. */
 static inline float *acts_row(const struct acts *a, int i)
 {
     return (float *)(a->form[ACT_F32] + (size_t)i * a->stride[ACT_F32]);
@@ -62,7 +65,7 @@ struct product {
 struct matmul {
     const struct kernels *k;
     struct pool *pool;
-    char *scratch; /* [threads][scratch_bytes] */
+    char *scratch; /* [threads][scratch_bytes], in products and between them */
     size_t scratch_bytes;
     int *starts; /* [max_products + 1]: first group of each product */
     int max_products;
@@ -73,8 +76,11 @@ form_mask matmul_forms(const struct kernels *k, const struct weight *w, enum rol
 /* Grows *bytes to the scratch a thread needs for products with `w`. */
 void matmul_scratch(const struct kernels *k, const struct weight *w, size_t *bytes);
 
-/* Makes the other forms of row i from its f32 row. */
-void matmul_prepare(const struct matmul *mm, struct acts *a, int i, form_mask forms);
+/* Where row i is to be made: its place in `a` if f32 is among the forms, else a row in the
+ * scratch of the thread, `worker` of a loop on the pool, good until its next row. */
+float *matmul_row(const struct matmul *mm, const struct acts *a, int i, form_mask forms, int worker);
+/* Makes row i of `a` in the forms from x [a->k], which may be matmul_row()'s or any other. */
+void matmul_prepare(const struct matmul *mm, struct acts *a, int i, form_mask forms, const float *x);
 
 /* rows describes the input's rows (for MoE: the gathered ones). */
 void matmul_run(struct matmul *mm, const struct rows *rows, const struct acts *in, const struct product *p,

@@ -199,7 +199,6 @@ static void gather_task(void *ctx, int first, int last, int worker)
     struct moe_rows *t = ctx;
     struct forward *f = t->f;
     struct moe *m = f->moe;
-    (void)worker;
     for (int g = first; g < last; g++) {
         int row = m->row[g];
         form_mask forms = t->forms.of[row < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT];
@@ -210,11 +209,11 @@ static void gather_task(void *ctx, int first, int last, int worker)
                            f->in.form[a] + (size_t)row * f->in.stride[a], m->in.stride[a]);
             continue;
         }
-        float s = weight_of(m, g, f->hp->n_expert_used), *to = acts_row(&m->in, g);
+        float s = weight_of(m, g, f->hp->n_expert_used), *to = matmul_row(&f->mm, &m->in, g, forms, worker);
         const float *x = acts_row(&f->in, row);
         for (int c = 0; c < m->in.k; c++)
             to[c] = s * x[c];
-        matmul_prepare(&f->mm, &m->in, g, forms);
+        matmul_prepare(&f->mm, &m->in, g, forms, to);
     }
 }
 
@@ -224,15 +223,15 @@ static void hidden_task(void *ctx, int first, int last, int worker)
     struct forward *f = t->f;
     struct moe *m = f->moe;
     bool gated = t->fused || weight_has(&t->w[W_GATE_EXPS]);
-    (void)worker;
     for (int g = first; g < last; g++) {
+        form_mask forms = t->forms.of[m->row[g] < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT];
+        float *h = matmul_row(&f->mm, &m->hidden, g, forms, worker);
         float *gate = m->gate + (size_t)g * m->ldff, *up = m->up + (size_t)g * m->ldff;
         if (gated)
-            f->k->glu[f->desc->ffn.act](acts_row(&m->hidden, g), gate, up, m->hidden.k);
+            f->k->glu[f->desc->ffn.act](h, gate, up, m->hidden.k);
         else
-            f->k->act[f->desc->ffn.act](acts_row(&m->hidden, g), up, m->hidden.k);
-        matmul_prepare(&f->mm, &m->hidden, g,
-                       t->forms.of[m->row[g] < f->rows.n_gen ? ROLE_GEN : ROLE_PROMPT]);
+            f->k->act[f->desc->ffn.act](h, up, m->hidden.k);
+        matmul_prepare(&f->mm, &m->hidden, g, forms, h);
     }
 }
 

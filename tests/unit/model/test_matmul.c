@@ -1,4 +1,5 @@
-/* test_matmul.c - products in one loop: roles, biases, row ranges, fixed panels. */
+/* test_matmul.c - products in one loop: roles, biases, row ranges, fixed panels; and
+ * rows prepared as they are made. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
+#include "base/cpu.h"
 #include "model/matmul.h"
 
 enum { K = 48, N = 37, ROWS = 11, PANEL = 8, PRODUCTS = 4 };
@@ -140,11 +142,74 @@ static void a_panel_row_stands_at_its_absolute_position(void **state)
     setup_close(&s);
 }
 
+/* Row 0 of `a` = norm(x), row 1 = activation(x) * gain, in every form of the mask. */
+static void make_rows(struct matmul *mm, struct acts *a, form_mask forms, const float *x, const float *gain)
+{
+    float *row = matmul_row(mm, a, 0, forms, 1);
+    mm->k->rmsnorm(row, x, gain, 1e-5f, a->k);
+    matmul_prepare(mm, a, 0, forms, row);
+    row = matmul_row(mm, a, 1, forms, 1);
+    mm->k->glu[ACTIVATION_SILU](row, x, gain, a->k);
+    matmul_prepare(mm, a, 1, forms, row);
+}
+
+static void check_rows(const struct kernels *k, int width)
+{
+    const form_mask every = (1u << ACT_COUNT) - 1;
+    struct acts all, one;
+    struct carve c = {.base = NULL};
+    struct matmul mm = {.k = k, .scratch_bytes = act_row_bytes(ACT_F32, width)};
+    float *x = NULL, *gain = NULL;
+    char *block = NULL;
+    for (int pass = 0; pass < 2; pass++) {
+        c.used = 0;
+        mm.scratch = carve_take(&c, 2, mm.scratch_bytes);
+        x = carve_take(&c, (size_t)width, sizeof *x);
+        gain = carve_take(&c, (size_t)width, sizeof *gain);
+        acts_carve(&all, &c, 2, width, every);
+        acts_carve(&one, &c, 2, width, every & ~(1u << ACT_F32));
+        if (pass == 0)
+            c.base = block = mem_alloc(c.used, 1);
+    }
+    memset(block, 0, c.used);
+    for (int i = 0; i < width; i++) {
+        x[i] = (float)((i * 37 + 11) % 101 - 50) / 9;
+        gain[i] = (float)(i * 13 % 17 + 1) / 8;
+    }
+    acts_begin(&all, width);
+    acts_begin(&one, width);
+    make_rows(&mm, &all, every, x, gain);
+    for (int f = 0; f < ACT_COUNT; f++) {
+        if (f == ACT_F32)
+            continue;
+        make_rows(&mm, &one, 1u << f, x, gain);
+        assert_memory_equal(one.form[f], all.form[f], 2 * all.stride[f]);
+    }
+    k->rmsnorm(x, x, gain, 1e-5f, width);
+    assert_memory_equal(acts_row(&all, 0), x, (size_t)width * sizeof *x);
+    free(block);
+}
+
+/* The same bits, whether the f32 row is kept or passes through a thread's scratch. */
+static void a_row_is_prepared_as_it_is_made(void **state)
+{
+    static const int widths[] = {1, 31, 48, 128, 300, 2050};
+    unsigned have = cpu_isa();
+    (void)state;
+    for (unsigned bit = 1, mask = 0; bit; mask |= bit & have, bit = bit > have ? 0 : bit << 1)
+        for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+            struct kernels k;
+            kernels_init(&k, mask, PREC_FAST);
+            check_rows(&k, widths[i]);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(several_products_share_rows),
         cmocka_unit_test(a_panel_row_stands_at_its_absolute_position),
+        cmocka_unit_test(a_row_is_prepared_as_it_is_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
