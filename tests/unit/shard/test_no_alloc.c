@@ -1,12 +1,6 @@
-/* test_no_alloc.c - a step allocates nothing.
- *
- * The program brings its own malloc, which counts while a step runs, on whatever
- * thread. Sanitizers have theirs: then there is nothing to count here.
- */
-#include <errno.h>
+/* test_no_alloc.c - a step of a stage allocates nothing. */
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,65 +10,7 @@
 
 #include "base/cpu.h"
 #include "shard/stage.h"
-
-#if defined(__has_feature)
-#define CLANG_HAS(x) __has_feature(x)
-#else
-#define CLANG_HAS(x) 0
-#endif
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
-    !CLANG_HAS(address_sanitizer) && !CLANG_HAS(thread_sanitizer) && !CLANG_HAS(memory_sanitizer)
-#define COUNTS 1
-#else
-#define COUNTS 0
-#endif
-
-static atomic_bool watching;
-static atomic_int n_calls;
-
-#if COUNTS
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *p, size_t size);
-void *__libc_memalign(size_t align, size_t size);
-
-static void note(void)
-{
-    if (atomic_load(&watching))
-        atomic_fetch_add(&n_calls, 1);
-}
-
-void *malloc(size_t size)
-{
-    note();
-    return __libc_malloc(size);
-}
-
-void *calloc(size_t n, size_t size)
-{
-    note();
-    return __libc_calloc(n, size);
-}
-
-void *realloc(void *p, size_t size)
-{
-    note();
-    return __libc_realloc(p, size);
-}
-
-void *aligned_alloc(size_t align, size_t size)
-{
-    note();
-    return __libc_memalign(align, size);
-}
-
-int posix_memalign(void **out, size_t align, size_t size)
-{
-    note();
-    *out = __libc_memalign(align, size);
-    return *out ? 0 : ENOMEM;
-}
-#endif
+#include "tests/unit/count_alloc.h"
 
 enum { ROWS = 16, STREAMS = 2, PAGES = 4, STEPS = 20 };
 
@@ -84,15 +20,15 @@ static void step(struct stage *s, struct batch_row *rows, int n, int n_gen, stru
     struct row_result results[ROWS];
     int n_results = 0;
     struct batch b = {.n_rows = n, .n_gen = n_gen, .n_seqs = STREAMS, .rows = rows, .seqs = seqs};
-    atomic_store(&watching, true);
+    count_alloc_watch(true);
     err e = stage_step(s, &b, NULL, NULL, results, &n_results, &why);
-    atomic_store(&watching, false);
+    count_alloc_watch(false);
     if (e != ERR_OK)
         fail_msg("%s", why.text);
 }
 
 /* A prompt and some tokens of two streams: one takes the best, the other draws. */
-static void run_model(const char *name, enum precision precision)
+static void run_model(const char *root, const char *name, enum precision precision)
 {
     char path[512];
     struct why why = {""};
@@ -112,7 +48,7 @@ static void run_model(const char *name, enum precision precision)
         {.top_p = 1, .repetition_penalty = 1},
         {.temperature = 1, .top_k = 20, .top_p = 0.9f, .repetition_penalty = 1.1f, .seed = 1}};
 
-    snprintf(path, sizeof path, "%s/tests/golden/tiny/%s", getenv("CORDEE_SOURCE"), name);
+    snprintf(path, sizeof path, "%s/%s", root, name);
     kernels_init(&k, cpu_isa(), precision);
     assert_int_equal(source_open(path, &src, &why), ERR_OK);
     assert_int_equal(pool_open(3, &pool, &why), ERR_OK);
@@ -125,7 +61,7 @@ static void run_model(const char *name, enum precision precision)
         assert_int_equal(stage_slot_open(s, q, &params[q], NULL, 0, &why), ERR_OK);
     }
 
-    atomic_store(&n_calls, 0);
+    (void)count_alloc_take();
     for (int i = 0; i < ROWS; i++)
         rows[i] =
             (struct batch_row){.token = 5 + i, .pos = i % (ROWS / 2), .seq = (uint16_t)(i / (ROWS / 2))};
@@ -139,36 +75,52 @@ static void run_model(const char *name, enum precision precision)
                                          .flags = ROW_GENERATED | ROW_SAMPLE};
         step(s, rows, STREAMS, STREAMS, seqs);
     }
-    if (atomic_load(&n_calls) != 0)
-        fail_msg("%s: %d allocations in %d steps", name, atomic_load(&n_calls), STEPS + 1);
+    int n = count_alloc_take();
+    if (n != 0)
+        fail_msg("%s: %d allocations in %d steps", name, n, STEPS + 1);
     stage_close(s);
     pool_close(pool);
     source_close(src);
 }
 
+static void run_models(const char *variable, const char *const *models, size_t n)
+{
+    const char *root = getenv(variable);
+    if (!COUNT_ALLOC || !root)
+        skip();
+    for (size_t i = 0; i < n; i++)
+        for (int p = 0; p < PREC_COUNT; p++)
+            run_model(root, models[i], (enum precision)p);
+}
+
 static void a_step_allocates_nothing(void **state)
 {
     (void)state;
-    static const char *const models[] = {"tiny-llama-spm.gguf", "tiny-gemma3-bpe.gguf"};
-    if (!COUNTS || !getenv("CORDEE_SOURCE"))
-        skip();
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
-        for (int p = 0; p < PREC_COUNT; p++)
-            run_model(models[i], (enum precision)p);
+    static const char *const models[] = {"tests/golden/tiny/tiny-llama-spm.gguf",
+                                         "tests/golden/tiny/tiny-gemma3-bpe.gguf"};
+    run_models("CORDEE_SOURCE", models, sizeof models / sizeof *models);
+}
+
+static void nor_with_experts_or_latent_attention(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"golden/models/qwen3_moe", "golden/models/llama4-text",
+                                         "golden/models/deepseek_v2"};
+    run_models("CORDEE_CONFORMANCE", models, sizeof models / sizeof *models);
 }
 
 /* The counter itself: a test that cannot fail proves nothing. */
 static void the_counter_counts(void **state)
 {
     (void)state;
-    if (!COUNTS)
+    if (!COUNT_ALLOC)
         skip();
-    atomic_store(&n_calls, 0);
-    atomic_store(&watching, true);
+    (void)count_alloc_take();
+    count_alloc_watch(true);
     void *volatile p = malloc(100);
     free(p);
-    atomic_store(&watching, false);
-    assert_int_equal(n_calls, 1);
+    count_alloc_watch(false);
+    assert_int_equal(count_alloc_take(), 1);
 }
 
 int main(void)
@@ -176,6 +128,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_counter_counts),
         cmocka_unit_test(a_step_allocates_nothing),
+        cmocka_unit_test(nor_with_experts_or_latent_attention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "kernels/kernels.h"
+#include "tests/unit/count_alloc.h"
 #include "worker/worker.h"
 
 enum { VOCAB = 100, CONTEXT = 64, EPOCH = 3, EMBD = 4, BUFFER = 16384 };
@@ -389,6 +390,36 @@ static void one_stage_is_its_own_ring(void **state)
     }
 }
 
+/* One generated row a step, past the first steps: messages, the runner, the ring. */
+static void steps_allocate_nothing(void **state)
+{
+    (void)state;
+    enum { WARM = 3, STEPS = 40 };
+    struct transport_event ev;
+    if (!COUNT_ALLOC)
+        skip();
+    for (int stages = 1; stages <= 3; stages += 2) { /* alone, then in the middle */
+        int to = stages == 1 ? 0 : 3;
+        open_worker(stages == 1 ? 1 : 2, stages);
+        for (int step = 0; step < WARM + STEPS; step++) {
+            struct wire_row r = row(9, step, step ? WIRE_ROW_GENERATED | WIRE_ROW_SAMPLE : WIRE_ROW_SAMPLE);
+            if (step == WARM) {
+                (void)count_alloc_take();
+                count_alloc_watch(true);
+            }
+            send_batch(me - 1, (uint32_t)step, &r, 1, step > 0, me > 1);
+            assert_int_equal(wait_for(to, &ev), ERR_OK);
+            checked(to, &ev);
+            transport_release(plane[to], ev.buf);
+        }
+        count_alloc_watch(false);
+        assert_int_equal(count_alloc_take(), 0);
+        done(NULL);
+        worker = NULL;
+        memset(plane, 0, sizeof plane);
+    }
+}
+
 static void stop_comes_after_all_steps(void **state)
 {
     (void)state;
@@ -461,6 +492,7 @@ int main(void)
         cmocka_unit_test_teardown(a_row_behind_an_end_is_dead, done),
         cmocka_unit_test_teardown(the_last_stage_answers_twice, done),
         cmocka_unit_test_teardown(one_stage_is_its_own_ring, done),
+        cmocka_unit_test(steps_allocate_nothing),
         cmocka_unit_test_teardown(stop_comes_after_all_steps, done),
         cmocka_unit_test(messages_that_are_not_allowed),
         cmocka_unit_test(a_stage_that_fails),
