@@ -40,7 +40,7 @@ static err measure(struct inproc *p, int prompt, int generate, bool score, struc
     for (int i = 0; i < prompt; i++)
         ids[i] = i * 37 % source_hparams(p->src)->n_vocab;
     uint64_t start = now_ns();
-    TRY(inproc_prompt(p, p->streams, ids, prompt, score ? logprob : NULL, why));
+    TRY(inproc_prompt(p, p->streams, score ? ids : NULL, prompt, score ? logprob : NULL, why));
     double prompt_s = (double)(now_ns() - start) * 1e-9;
     start = now_ns();
     TRY(inproc_decode(p, p->streams, prompt, generate, why));

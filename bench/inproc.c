@@ -78,7 +78,8 @@ static err prompt_chunk(struct inproc *p, int s, const int *ids, int at, int n, 
     for (int i = 0; i < n; i++) {
         int pos = at + i;
         bool last = pos + 1 == total;
-        p->rows[i] = (struct batch_row){.token = ids ? ids[pos] : pos * 37 % vocab, .pos = pos, .seq = (uint16_t)s};
+        int arbitrary = (pos * 37 + s * 101) % vocab;
+        p->rows[i] = (struct batch_row){.token = ids ? ids[pos] : arbitrary, .pos = pos, .seq = (uint16_t)s};
         if (logprob && !last)
             p->rows[i].target = ids[pos + 1];
         p->rows[i].flags = last ? ROW_SAMPLE : logprob ? ROW_SCORE : 0;
@@ -107,13 +108,14 @@ out:
 err inproc_decode(struct inproc *p, int streams, int pos, int steps, struct why *why)
 {
     err e = ERR_OK;
+    int vocab = source_hparams(p->src)->n_vocab;
     int32_t token[INPROC_STREAMS] = {0};
 
     if (streams > p->streams || pos + steps > p->context)
         FAIL(ERR_INVAL, "%d streams to position %d do not fit %d of %d", streams, pos + steps, p->streams, p->context);
     for (int g = 0; g < steps; g++) {
         for (int s = 0; s < streams; s++)
-            p->rows[s] = (struct batch_row){.token = token[s],
+            p->rows[s] = (struct batch_row){.token = (token[s] + s) % vocab, /* others in each: and so experts */
                                             .pos = pos + g,
                                             .seq = (uint16_t)s,
                                             .flags = ROW_GENERATED | ROW_SAMPLE};

@@ -43,7 +43,7 @@ void inproc_close(struct inproc *p);
 /* Runs `n` tokens at positions 0.. of every stream from the first up to `streams`,
  * one stream after the other, and draws one token each.
  *
- * ids      [n], or NULL for arbitrary tokens
+ * ids      [n], or NULL for arbitrary tokens, others in each stream
  * logprob  [n] or NULL; logprob[i], i >= 1, becomes log p(ids[i] | ids[< i]) of the
  *          last stream; every row is priced then, as evaluation does */
 MUST_CHECK err inproc_prompt(struct inproc *p, int streams, const int *ids, int n, float *logprob, struct why *why);
