@@ -14,6 +14,8 @@
 
 #define ATTN_BLOCK 128
 #define ATTN_ROWS 128
+/* A pass has room for a multiple of so many rows: a kernel may compute rows that nobody asked for. */
+#define ATTN_ROW_TILE 16
 /* Where the values start in a part; before them max and sum. */
 #define ATTN_PART_VALUES 16
 
@@ -36,12 +38,27 @@ static inline size_t attn_row_bytes(int dk, int dv)
     return sizeof(struct attn_row) + act_row_bytes(ACT_BF16, dk) + attn_part_floats(dv) * sizeof(float);
 }
 
-/* An expanded page of keys, then of values, and two rows of it on their way. */
+static inline size_t attn_row_room(size_t rows)
+{
+    return (rows + ATTN_ROW_TILE - 1) / ATTN_ROW_TILE * ATTN_ROW_TILE;
+}
+
+/* Room for pages that are laid out anew: one of keys or values as f32 and two rows of it on
+ * their way, or the values of a block as bf16, columns rounded up to whole tiles, and two rows. */
 static inline size_t attn_page_bytes(int dk, int dv)
 {
     size_t cols = (size_t)(dk > kv_cols(dv) ? dk : kv_cols(dv));
-    return ((KV_PAGE + 2) * (cols + 16) * sizeof(float) + 63) & ~(size_t)63;
+    return (2 * ATTN_BLOCK + 4) * (cols + 64) & ~(size_t)63;
 }
+
+/* A pass: rows [0, n_rows), which stand in scratch with room for whole tiles of them. */
+struct attn_pass {
+    const struct attn *a;
+    struct attn_row *row;
+    int n_rows;
+    char *page;     /* attn_page_bytes() to lay pages out in */
+    int first, end; /* positions that any row sees */
+};
 
 /* Query position pos sees [*from, *to); never empty for a valid batch. */
 static inline void attn_span(const struct attn *a, int pos, int *from, int *to)

@@ -9,7 +9,7 @@
 #include "kernels/table.h"
 
 /* Raised whenever a kernel's bits change: it is part of kernels_name(). */
-#define KERNELS_REVISION 3
+#define KERNELS_REVISION 4
 
 enum { FOR_GEN = 1 << ROLE_GEN, FOR_PROMPT = 1 << ROLE_PROMPT, FOR_BOTH = FOR_GEN | FOR_PROMPT };
 
@@ -70,5 +70,5 @@ void kernels_name(const struct kernels *k, char *out, size_t size)
 size_t attn_scratch_bytes(int n_q, int n_group, int dk, int dv)
 {
     size_t all = (size_t)n_q * (size_t)n_group, rows = all < ATTN_ROWS ? all : ATTN_ROWS;
-    return attn_page_bytes(dk, dv) + rows * attn_row_bytes(dk, dv);
+    return attn_page_bytes(dk, dv) + attn_row_room(rows) * attn_row_bytes(dk, dv);
 }

@@ -1,113 +1,19 @@
 /* attn.tmpl.h - attention over KV pages, for the query heads that share one KV head.
  *
  * This file walks: passes over rows, spans and blocks of positions, the softmax, the sum
- * of the spans. The arithmetic on a page comes from one of attn_f32.tmpl.h,
- * attn_bf16_bf16.c and attn_q8_vnni.c, included before, which define
+ * of the spans. The arithmetic comes from the file that includes this one, which defines
  *
- *   ATTN_TILE                  the most rows that share a vector of keys or values
  *   attn_form(a, row)          makes row->form of row->q
- *   attn_expands(t, a, n)      whether n rows had better meet an expanded page
- *   attn_expand_k, _v          a page as the tiles of `attn_expanded(t)` want it
- *   attn_score_tile            row[0 .. n).p + at = q . k for the positions of a page
+ *   attn_score_block           raw scores of the block's pages [first, end) into row->p
  *   attn_keep_weights          stores a vector of weights; returns what was stored
- *   attn_value_tile            part = part * keep + sum of p v over [j0, j1) of a page
+ *   attn_value_block           part = part * keep + sum of p v over these pages
  *
- * A block's pages of keys, then its pages of values: each page is contiguous and while
- * one is read the next is asked for, into the second-level cache (into the first, f16 ran
- * at half the speed). Sums run along columns and positions in lanes of their own, in
- * order; a row that does not see a page skips it. So a row's bits depend on its own query
- * and position, and on nothing else.
+ * the blocks either with tiles of its own (attn_bf16_amx.c) or through attn_rows.tmpl.h.
+ * Sums run along columns and positions in lanes of their own, in order, so a row's bits
+ * depend on its own query and position, and on nothing else.
  */
 #ifndef CORDEE_KERNELS_X86_ATTN_TMPL_H
 #define CORDEE_KERNELS_X86_ATTN_TMPL_H
-
-struct attn_pass {
-    const struct attn *a;
-    struct attn_row *row;
-    int n_rows;
-    bool expand;
-    char *page;     /* room to expand one into */
-    int first, end; /* positions that any row sees */
-};
-
-/* step(rows) for all rows, as many at a time as [count, most] allows. */
-#define ATTN_HEIGHTS(count, step) \
-    if (ATTN_TILE >= 4 && (count) >= 4) {  \
-        step(4)                   \
-    } else if ((count) >= 2) {    \
-        step(2)                   \
-    } else {                      \
-        step(1)                   \
-    }
-
-/* From one page's K or V to what is read next of the same context. */
-INLINE ptrdiff_t attn_ahead(const struct attn_pass *w, int base, int page, bool values, const char *here)
-{
-    int j = base + page * KV_PAGE, block_end = base + ATTN_BLOCK < w->end ? base + ATTN_BLOCK : w->end;
-    if (j + KV_PAGE < block_end)
-        return (values ? attn_v(w->a, j + KV_PAGE) : attn_k(w->a, j + KV_PAGE)) - here;
-    if (!values)
-        return attn_v(w->a, base > w->first ? base : w->first) - here;
-    return base + ATTN_BLOCK < w->end ? attn_k(w->a, base + ATTN_BLOCK) - here : 0;
-}
-
-INLINE void attn_score_page(const struct attn_pass *w, enum kv_type t, int base, int page)
-{
-    const char *k = attn_k(w->a, base + page * KV_PAGE);
-    ptrdiff_t ahead = w->expand ? 0 : attn_ahead(w, base, page, false, k);
-    if (w->expand)
-        k = attn_expand_k(t, w->a, w->page, k);
-    for (int r = 0; r < w->n_rows;) {
-#define STEP(rows)                                                                           \
-    if (w->expand)                                                                           \
-        attn_score_tile(attn_expanded(t), k, 0, w->a->dk, w->row + r, rows, page * KV_PAGE); \
-    else                                                                                     \
-        attn_score_tile(t, k, ahead, w->a->dk, w->row + r, rows, page * KV_PAGE);            \
-    r += rows;
-        ATTN_HEIGHTS(w->n_rows - r, STEP)
-#undef STEP
-    }
-}
-
-/* What a row sees of a page of the block. */
-INLINE void attn_page_span(const struct attn_row *row, int page, int *j0, int *j1)
-{
-    int at = page * KV_PAGE;
-    *j0 = row->from > at ? row->from - at : 0;
-    *j1 = row->to < at + KV_PAGE ? row->to - at : KV_PAGE;
-}
-
-INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, int base, int page)
-{
-    const char *v = w->a->latent ? attn_k(w->a, base + page * KV_PAGE) : attn_v(w->a, base + page * KV_PAGE);
-    ptrdiff_t ahead = w->expand ? 0 : attn_ahead(w, base, page, true, v);
-    if (w->expand)
-        v = attn_expand_v(t, w->a, w->page, v);
-    for (int r = 0; r < w->n_rows;) {
-        struct attn_row *row = w->row + r;
-        int j0, j1, from, to, alike = 1;
-        attn_page_span(row, page, &j0, &j1);
-        if (j0 >= j1) {
-            r++;
-            continue;
-        }
-        for (; alike < ATTN_TILE && r + alike < w->n_rows; alike++) {
-            attn_page_span(row + alike, page, &from, &to);
-            if (from != j0 || to != j1)
-                break;
-        }
-#define STEP(rows)                                                                                     \
-    if (w->expand)                                                                                     \
-        attn_value_tile(attn_expanded(t), v, 0, w->a->dv, row, rows, page * KV_PAGE, j0, j1);          \
-    else                                                                                               \
-        attn_value_tile(t, v, ahead, w->a->dv, row, rows, page * KV_PAGE, j0, j1);                     \
-    for (int i = 0; i < rows; i++)                                                                     \
-        row[i].keep = 1;                                                                               \
-    r += rows;
-        ATTN_HEIGHTS(alike, STEP)
-#undef STEP
-    }
-}
 
 /* V_LANES raw scores of the block that starts at base, from lane `at` on, scaled and
  * capped; -inf where the row sees nothing. */
@@ -162,12 +68,10 @@ INLINE void attn_block(const struct attn_pass *w, enum kv_type t, int base, int 
         row->from = from > base ? from - base : 0;
         row->to = to < base + ATTN_BLOCK ? to - base : ATTN_BLOCK;
     }
-    for (int page = first; page < end; page++)
-        attn_score_page(w, t, base, page);
+    attn_score_block(w, t, base, first, end);
     for (int r = 0; r < w->n_rows; r++)
         attn_soften(w->a, w->row + r, base);
-    for (int page = first; page < end; page++)
-        attn_value_page(w, t, base, page);
+    attn_value_block(w, t, base, first, end);
 }
 
 /* total += a part that starts at `part`. Parts must come in ascending order of spans. */
@@ -231,10 +135,11 @@ INLINE void attn_open_rows(struct attn_pass *w, int r0, char *scratch)
 {
     const struct attn *a = w->a;
     size_t form = act_row_bytes(ACT_BF16, a->dk), part = attn_part_floats(a->dv);
+    size_t room = attn_row_room((size_t)w->n_rows);
     w->page = scratch;
     w->row = (struct attn_row *)(void *)(scratch + attn_page_bytes(a->dk, a->dv));
-    char *forms = (char *)(w->row + w->n_rows);
-    float *parts = (float *)(void *)(forms + (size_t)w->n_rows * form);
+    char *forms = (char *)(w->row + room);
+    float *parts = (float *)(void *)(forms + room * form);
     for (int r = 0; r < w->n_rows; r++) {
         struct attn_row *row = w->row + r;
         int i = (r0 + r) / a->n_group, head = (r0 + r) % a->n_group;
@@ -252,7 +157,7 @@ INLINE void attn_open_rows(struct attn_pass *w, int r0, char *scratch)
 
 INLINE void attn_one_pass(const struct attn *a, enum kv_type t, int r0, int n_rows, char *scratch)
 {
-    struct attn_pass w = {.a = a, .n_rows = n_rows, .expand = attn_expands(t, a, n_rows)};
+    struct attn_pass w = {.a = a, .n_rows = n_rows};
     int ignored, n_all = a->n_q * a->n_group;
     size_t part = attn_part_floats(a->dv);
     attn_open_rows(&w, r0, scratch);

@@ -1,6 +1,7 @@
 /* attn_avx2.c - see attn.tmpl.h and attn_f32.tmpl.h: AVX2. */
 #include "kernels/x86/vec_avx2.h"
 #include "kernels/x86/attn_f32.tmpl.h"
+#include "kernels/x86/attn_rows.tmpl.h"
 #include "kernels/x86/attn.tmpl.h"
 
 ATTN(attn_f32_avx2, KV_F32)

@@ -2,9 +2,8 @@
  * as bf16 pairs, sums in f32. See attn.tmpl.h.
  *
  * A page is the operand of the pair product as it lies: 16 positions by two columns, or
- * 16 columns by two positions. The weights that were rounded are the ones that are summed
- * for the denominator, so rounding does not shift their mean. Latent pages, which are
- * rows, are transposed into scratch without converting anything.
+ * 16 columns by two positions. Latent pages, which are rows, are transposed into scratch
+ * without converting anything.
  */
 #include "kernels/x86/vec_avx512.h"
 
@@ -13,6 +12,7 @@
 
 #include "kernels/attn.h"
 #include "kernels/table.h"
+#include "kernels/x86/attn_pairs.h"
 #include "kernels/x86/math.tmpl.h"
 
 #define ATTN_TILE 4
@@ -30,16 +30,6 @@ INLINE vf v_dot_pairs(vf sum, vi a, __m512bh b)
     return _mm512_dpbf16_ps(sum, (__m512bh)a, b);
 }
 
-INLINE void attn_form(const struct attn *a, struct attn_row *row)
-{
-    uint16_t *to = row->form;
-    for (int c = 0; c < a->dk; c += V_LANES) {
-        int n = a->dk - c < V_LANES ? a->dk - c : V_LANES;
-        _mm256_mask_storeu_epi16(to + c, (__mmask16)((1u << n) - 1),
-                                 (__m256i)_mm512_cvtneps_pbh(v_loadf_n(row->q + c, n)));
-    }
-}
-
 INLINE bool attn_expands(enum kv_type t, const struct attn *a, int n_rows)
 {
     (void)t;
@@ -52,36 +42,21 @@ INLINE enum kv_type attn_expanded(enum kv_type t)
     return t;
 }
 
-/* The weights of 16 positions take the first half of the room that their scores had. */
-INLINE vf attn_keep_weights(struct attn_row *row, int g, vf p)
-{
-    __m256i rounded = (__m256i)_mm512_cvtneps_pbh(p);
-    _mm256_storeu_si256((__m256i *)(void *)((char *)row->p + g * 32), rounded);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
-}
-
 INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *page, const char *k)
 {
     (void)t;
-    for (int j = 0; j < KV_PAGE; j++)
-        for (int c = 0; c < a->dk; c += 2, k += 4)
-            memcpy(page + (c / 2 * KV_PAGE + j) * 4, k, 4);
+    for (int j = 0; j < KV_PAGE; j++, k += 2 * a->dk)
+        latent_key(page, j, (const uint16_t *)(const void *)k, a->dk);
     return page;
 }
 
 INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *page, const char *v)
 {
-    size_t row_bytes = 2 * (size_t)a->dk;
+    const uint16_t *row = (const uint16_t *)(const void *)v;
     uint16_t *to = (uint16_t *)(void *)page;
     (void)t;
-    for (int j = 0; j < KV_PAGE; j += 2, v += 2 * row_bytes, to += 2 * kv_cols(a->dv)) {
-        const uint16_t *even = (const uint16_t *)(const void *)v;
-        const uint16_t *odd = (const uint16_t *)(const void *)(v + row_bytes);
-        for (int c = 0; c < a->dv; c++) {
-            to[2 * c] = even[c];
-            to[2 * c + 1] = odd[c];
-        }
-    }
+    for (int j = 0; j < KV_PAGE; j += 2, row += 2 * a->dk, to += 2 * kv_cols(a->dv))
+        latent_values(to, row, row + a->dk, a->dv);
     return page;
 }
 
@@ -174,6 +149,7 @@ INLINE void attn_value_tile(enum kv_type t, const char *v, ptrdiff_t ahead, int 
         value_columns(v, ahead, dv, row, rows, at, j0, j1, c, 1, 0xff);
 }
 
+#include "kernels/x86/attn_rows.tmpl.h"
 #include "kernels/x86/attn.tmpl.h"
 
 ATTN(attn_bf16_bf16, KV_BF16)

@@ -183,6 +183,7 @@ INLINE void attn_value_tile(enum kv_type t, const char *v, ptrdiff_t ahead, int 
     }
 }
 
+#include "kernels/x86/attn_rows.tmpl.h"
 #include "kernels/x86/attn.tmpl.h"
 
 ATTN(attn_q8_0_vnni, KV_Q8_0)

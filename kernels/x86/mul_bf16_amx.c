@@ -25,6 +25,7 @@
 #include <stdbool.h>
 
 #include "kernels/table.h"
+#include "kernels/x86/pairs.h"
 #include "kernels/x86/unpack.tmpl.h"
 
 enum {
@@ -51,15 +52,7 @@ INLINE vf byte_values(const struct pack_traits *t, vi w, int j)
 {
     if (t->bias == 0)
         return v_from_int((vi)((vu)w >> (8 * j) & 255));
-    return v_from_int(_mm512_srai_epi32(_mm512_slli_epi32(w, (unsigned)(24 - 8 * j)), 24));
-}
-
-/* The row of a tile for columns c and c + 1: pairs of bf16, nearest even. */
-INLINE void store_pair(uint8_t *row, vf even, vf odd)
-{
-    const vi pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                      20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    _mm512_store_si512(row, _mm512_permutexvar_epi16(pairs, (vi)_mm512_cvtne2ps_pbh(odd, even)));
+    return signed_byte(w, j);
 }
 
 /* One body entry is one tile. d * scale * value is exact in f32 (at most 22 bits), so

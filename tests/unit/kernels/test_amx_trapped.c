@@ -10,6 +10,7 @@
  * Where the machine has AMX the same test runs the hardware against the emulation.
  */
 #include "guard.h"
+#include "attn_scene.h"
 #include "random_packed.h"
 
 #include <signal.h>
@@ -175,6 +176,23 @@ static void check_slot(const struct kernels *real, const struct kernels *emulate
     guarded_free(scratch, mul->scratch_bytes);
 }
 
+/* Prompt attention of a shape; scratch holds NaN before. */
+static void check_attention(const struct kernels *real, const struct kernels *emulated, const struct shape *shape,
+                            enum kv_type t)
+{
+    struct scene s = scene_make(shape, emulated, t);
+    float *want = guarded(s.out_bytes);
+    scene_bind(&s, shape);
+    emulated->attn[t][ROLE_PROMPT](&s.a, s.scratch);
+    memcpy(want, s.out, s.out_bytes);
+    memset(s.out, 0xff, s.out_bytes);
+    memset(s.scratch, 0xff, s.scratch_bytes);
+    real->attn[t][ROLE_PROMPT](&s.a, s.scratch);
+    assert_memory_equal(s.out, want, s.out_bytes);
+    guarded_free(want, s.out_bytes);
+    scene_free(&s);
+}
+
 static void real_instructions_have_the_emulated_bits(void **state)
 {
     struct kernels real, emulated;
@@ -186,6 +204,10 @@ static void real_instructions_have_the_emulated_bits(void **state)
                 check_slot(&real, &emulated, (enum fmt)f, (enum role)role, 37); /* whole tiles and a rest */
                 check_slot(&real, &emulated, (enum fmt)f, (enum role)role, 7);
             }
+    for (int t = 0; t < KV_TYPE_COUNT; t++)
+        for (int h = 0; h < N_SHAPES; h++)
+            if (real.attn[t][ROLE_PROMPT] != emulated.attn[t][ROLE_PROMPT] && holds((enum kv_type)t, &shapes[h]))
+                check_attention(&real, &emulated, &shapes[h], (enum kv_type)t);
     assert_true(trapped > 0 || (cpu_isa() & ISA_AMX));
     print_message("  %ld tile instructions trapped\n", trapped);
 }

@@ -1,0 +1,47 @@
+/* attn_pairs.h - what attention in bf16 pairs has in common, with AVX512_BF16 and with AMX:
+ * queries and weights as bf16, and pages of rows laid out as pairs.
+ *
+ * The weights that were rounded are the ones that are summed for the denominator, so
+ * rounding does not shift their mean.
+ */
+#ifndef CORDEE_KERNELS_X86_ATTN_PAIRS_H
+#define CORDEE_KERNELS_X86_ATTN_PAIRS_H
+
+#include "kernels/attn.h"
+#include "kernels/x86/pairs.h"
+
+/* Zeros up to the end of the last line of 32 columns. */
+INLINE void attn_form(const struct attn *a, struct attn_row *row)
+{
+    uint16_t *to = row->form;
+    for (int c = 0; c < (a->dk + 31) / 32 * 32; c += V_LANES) {
+        int n = a->dk - c < 0 ? 0 : a->dk - c < V_LANES ? a->dk - c : V_LANES;
+        _mm256_storeu_si256((__m256i *)(void *)(to + c), (__m256i)_mm512_cvtneps_pbh(v_loadf_n(row->q + c, n)));
+    }
+}
+
+/* The weights of 16 positions take the first half of the room that their scores had. */
+INLINE vf attn_keep_weights(struct attn_row *row, int g, vf p)
+{
+    __m256i rounded = (__m256i)_mm512_cvtneps_pbh(p);
+    _mm256_storeu_si256((__m256i *)(void *)((char *)row->p + g * 32), rounded);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
+}
+
+/* Row j of a latent page as bf16 in to[j]'s columns: [dk/2][KV_PAGE][2]. */
+INLINE void latent_key(char *to, int j, const uint16_t *row, int dk)
+{
+    for (int c = 0; c < dk; c += 2)
+        memcpy(to + (c / 2 * KV_PAGE + j) * 4, row + c, 4);
+}
+
+/* The values of two positions side by side. */
+INLINE void latent_values(uint16_t *to, const uint16_t *even, const uint16_t *odd, int dv)
+{
+    for (int c = 0; c < dv; c++) {
+        to[2 * c] = even[c];
+        to[2 * c + 1] = odd[c];
+    }
+}
+
+#endif
