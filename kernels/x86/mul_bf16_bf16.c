@@ -3,7 +3,7 @@
  * One instruction multiplies 16 rows by a pair of columns with a broadcast pair:
  * twice the rate of f32. Each broadcast serves two groups, so that loads, of which there
  * is one a cycle as there is one product, leave the multiplier alone; so two groups by
- * eight rows reach 95 % of its peak where one by sixteen stopped at 75 to 80 %.
+ * eight rows reach 94 % of its peak where one by sixteen stopped at 70 to 80 %.
  *
  * Pairs are added in order along k inside a panel of PANEL_COLS columns; the panels'
  * sums are added to y in order.
