@@ -16,6 +16,8 @@
 #define ATTN_ROWS 128
 /* A pass has room for a multiple of so many rows: a kernel may compute rows that nobody asked for. */
 #define ATTN_ROW_TILE 16
+/* How many pages are asked for ahead of the one that is read (attn_ask). */
+#define ATTN_ASK 4
 /* Where the values start in a part; before them max and sum. */
 #define ATTN_PART_VALUES 16
 
@@ -78,6 +80,18 @@ static inline const char *attn_k(const struct attn *a, int j)
 static inline const char *attn_v(const struct attn *a, int j)
 {
     return a->base + (size_t)a->pages[j / KV_PAGE] * a->page_bytes + a->v_offset;
+}
+
+/* Asks for `bytes` of each of the pages that are read next, from `at` on; next may be NULL.
+ * A prefetch that finds all miss buffers taken is dropped, and with it the line is not there
+ * when it is wanted. Each line is asked for ATTN_ASK times on its way; where it is there already,
+ * asking costs nearly nothing. */
+static inline __attribute__((always_inline)) void attn_ask(const char *const *next, ptrdiff_t at, int bytes)
+{
+    if (next)
+        for (int i = 0; i < bytes; i += 64)
+            for (int n = 0; n < ATTN_ASK; n++)
+                __builtin_prefetch(next[n] + at + i, 0, 2); /* into the second-level cache */
 }
 
 #endif

@@ -97,7 +97,8 @@ enum activation {
  * layer and one KV head a page holds
  *
  *   K  [dk/2][KV_PAGE][2]            pairs of columns, every position side by side
- *   V  [KV_PAGE/2][kv_cols(dv)][2]   pairs of positions, every column side by side
+ *   V  [dv/32][KV_PAGE/2][32][2]     by strips of 32 columns: pairs of positions, columns side
+ *                                    by side; the last strip may be narrower (kv_strip_cols)
  *
  * elements of the KV type, and for q8_0 blocks of 32 columns
  *
@@ -128,6 +129,19 @@ size_t kv_row_bytes(enum kv_type t, int n);
 static inline int kv_cols(int dv)
 {
     return (dv + 7) & ~7;
+}
+#define KV_STRIP 32
+/* Columns of the strip of a V page that column c is in. */
+static inline int kv_strip_cols(int dv, int c)
+{
+    int left = kv_cols(dv) - c / KV_STRIP * KV_STRIP;
+    return left < KV_STRIP ? left : KV_STRIP;
+}
+/* Where in a V page the number of position j (in the page) and column c is, in elements. */
+static inline size_t kv_v_element(int dv, int j, int c)
+{
+    int strip = c / KV_STRIP * KV_STRIP;
+    return (size_t)(strip * KV_PAGE + (j / 2 * kv_strip_cols(dv, c) + c - strip) * 2 + j % 2);
 }
 
 struct attn {

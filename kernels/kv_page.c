@@ -86,9 +86,9 @@ void kv_page_put_v(enum kv_type t, kv_put_fn *put, void *v, int j, const float *
         return;
     }
     size_t bytes = (size_t)kv_traits[t].bytes;
-    char *to = (char *)v + ((size_t)(j / 2) * (size_t)kv_cols(dv) * 2 + (size_t)(j % 2)) * bytes;
-    for (int c = 0; c < dv; c += STEP) {
-        int n = dv - c < STEP ? dv - c : STEP;
+    for (int c = 0; c < dv; c += KV_STRIP) {
+        int n = dv - c < KV_STRIP ? dv - c : KV_STRIP;
+        char *to = (char *)v + kv_v_element(dv, j, c) * bytes;
         put(row, x + c, n);
         if (bytes == 2)
             for (int i = 0; i < n; i++, to += 4)

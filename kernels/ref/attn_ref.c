@@ -50,7 +50,7 @@ static float value_at(const struct attn *a, enum kv_type t, int j, int c)
         return key_at(a, t, j, c);
     if (t == KV_Q8_0)
         return block_at(v + kv_v_bytes(t, 32) * (size_t)(c / 32), at, (at / 4 * 32 + c % 32) * 4 + at % 4);
-    return float_at(t, v, ((size_t)(at / 2) * (size_t)kv_cols(a->dv) + (size_t)c) * 2 + (size_t)(at % 2));
+    return float_at(t, v, kv_v_element(a->dv, at, c));
 }
 
 /* The score of position j for one head's query, before the softmax. */

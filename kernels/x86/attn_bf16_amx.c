@@ -36,6 +36,7 @@ enum {
 };
 _Static_assert(KV_PAGE == DEPTH, "the positions of a page are one tile deep");
 _Static_assert(ATTN_ROW_TILE == TILE_ROWS, "rows come in whole tiles");
+_Static_assert(KV_STRIP == 2 * TILE_ROWS, "a strip of values is two tiles");
 
 #define ACC_00 0
 #define ACC_01 1
@@ -128,33 +129,33 @@ INLINE void hide(char *page, int cols, int from, int to)
         if (j < from || j + 1 >= to) {
             vi mask = v_set32((j >= from && j < to ? 0xffff : 0) | (j + 1 >= from && j + 1 < to ? ~0xffff : 0));
             for (int c = 0; c < cols; c += V_LANES) {
-                char *at = page + (j / 2 * cols + c) * 4;
+                char *at = page + 2 * kv_v_element(cols, j, c);
                 _mm512_store_si512(at, v_and(v_load(at), mask));
             }
         }
 }
 
-/* 16 lines of `cols` columns by two positions, of the page where it lies or in `room`. */
+/* A V page of `cols` columns, whole tiles: where it lies, or in `room`. */
 INLINE const char *value_page(const struct attn_pass *w, enum kv_type t, int j, int cols, char *room)
 {
     const struct attn *a = w->a;
     const char *v = a->latent ? attn_k(a, j) : attn_v(a, j);
     bool whole = w->first <= j && w->end >= j + KV_PAGE;
-    size_t line = 4 * (size_t)cols;
     if (a->latent) {
         uint16_t *rows = latent_room(w), *next = rows + act_row_bytes(ACT_BF16, a->dk) / 2;
-        memset(room, 0, KV_PAGE / 2 * line);
+        memset(room, 0, KV_PAGE * 2 * (size_t)cols);
         for (int i = 0; i < KV_PAGE; i += 2)
-            latent_values((uint16_t *)(void *)(room + i / 2 * line), latent_row(t, a, v, i, rows),
-                          latent_row(t, a, v, i + 1, next), a->dv);
+            latent_values(room, cols, i, latent_row(t, a, v, i, rows), latent_row(t, a, v, i + 1, next), a->dv);
     } else if (t == KV_Q8_0) {
         for (int b = 0; b < a->dv / 32; b++)
-            round_block(room + 128 * b, line, v + b * KV_PAGE * KV_Q8_BLOCK, false);
+            round_block(room + b * KV_PAGE * 2 * KV_STRIP, 4 * KV_STRIP, v + b * KV_PAGE * KV_Q8_BLOCK, false);
     } else if (t == KV_BF16 && whole && kv_cols(a->dv) == cols) {
         return v;
     } else {
-        for (int i = 0; i < KV_PAGE / 2; i++)
-            round_values(t, room + i * line, v + i * 4 * kv_cols(a->dv), 2 * kv_cols(a->dv), 2 * cols);
+        for (int c = 0; c < cols; c += KV_STRIP)
+            for (int i = 0; i < KV_PAGE; i += 2)
+                round_values(t, room + 2 * kv_v_element(cols, i, c), v + 2 * kv_v_element(a->dv, i, c),
+                             2 * kv_strip_cols(a->dv, c), 2 * kv_strip_cols(cols, c));
     }
     if (!whole)
         hide(room, cols, w->first - j, w->end - j);
@@ -272,12 +273,13 @@ INLINE void value_rows(const struct attn_pass *w, int r, const char *const page[
         clear_unseen(row + i, first, end);
     for (int c = 0; c < cols; c += 2 * TILE_ROWS) {
         bool wide = c + TILE_ROWS < cols;
+        size_t line = 4 * (size_t)kv_strip_cols(cols, c);
         for (int p = first; p < end; p++)
-            v[p] = page[p] + 4 * c;
+            v[p] = page[p] + 2 * kv_v_element(cols, 0, c);
         if (wide)
-            value_tiles(row, v, first, end, 4 * (size_t)cols, tall, true, sums);
+            value_tiles(row, v, first, end, line, tall, true, sums);
         else
-            value_tiles(row, v, first, end, 4 * (size_t)cols, tall, false, sums);
+            value_tiles(row, v, first, end, line, tall, false, sums);
         add_values(row, rows, c, wide, sums);
     }
 }

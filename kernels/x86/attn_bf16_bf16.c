@@ -42,26 +42,29 @@ INLINE enum kv_type attn_expanded(enum kv_type t)
     return t;
 }
 
-INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *page, const char *k)
+INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *page, const char *k,
+                                 const char *const *next)
 {
     (void)t;
+    (void)next;
     for (int j = 0; j < KV_PAGE; j++, k += 2 * a->dk)
         latent_key(page, j, (const uint16_t *)(const void *)k, a->dk);
     return page;
 }
 
-INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *page, const char *v)
+INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *page, const char *v,
+                                 const char *const *next)
 {
     const uint16_t *row = (const uint16_t *)(const void *)v;
-    uint16_t *to = (uint16_t *)(void *)page;
     (void)t;
-    for (int j = 0; j < KV_PAGE; j += 2, row += 2 * a->dk, to += 2 * kv_cols(a->dv))
-        latent_values(to, row, row + a->dk, a->dv);
+    (void)next;
+    for (int j = 0; j < KV_PAGE; j += 2, row += 2 * a->dk)
+        latent_values(page, a->dv, j, row, row + a->dk, a->dv);
     return page;
 }
 
-INLINE void attn_score_tile(enum kv_type t, const char *k, ptrdiff_t ahead, int dk, struct attn_row *row, int rows,
-                            int at)
+INLINE void attn_score_tile(enum kv_type t, const char *k, const char *const *next, int dk, struct attn_row *row,
+                            int rows, int at)
 {
     enum { LINE = 4 * KV_PAGE, CHAINS = 2 };
     vf acc[ATTN_TILE * CHAINS * SCORE_WIDE];
@@ -69,18 +72,17 @@ INLINE void attn_score_tile(enum kv_type t, const char *k, ptrdiff_t ahead, int 
     UNROLL
     for (int i = 0; i < rows * CHAINS * SCORE_WIDE; i++)
         acc[i] = v_zero();
-    for (int c = 0; c < dk; c += 2 * CHAINS, k += CHAINS * LINE)
+    for (int c = 0; c < dk; c += 2 * CHAINS)
         UNROLL
     for (int chain = 0; chain < CHAINS; chain++) {
-        const char *line = k + chain * LINE;
+        const char *line = k + (c / 2 + chain) * LINE;
         vi x[SCORE_WIDE];
         if (c + 2 * chain >= dk)
             break;
         UNROLL
-        for (int i = 0; i < SCORE_WIDE; i++) {
+        for (int i = 0; i < SCORE_WIDE; i++)
             x[i] = v_load(line + i * V_BYTES);
-            _mm_prefetch(line + ahead + i * V_BYTES, _MM_HINT_T1);
-        }
+        attn_ask(next, line - k, LINE);
         UNROLL
         for (int r = 0; r < rows; r++) {
             __m512bh q = pair((const uint16_t *)row[r].form + c + 2 * chain);
@@ -99,22 +101,21 @@ INLINE void attn_score_tile(enum kv_type t, const char *k, ptrdiff_t ahead, int 
 }
 
 /* `wide` vectors of 16 columns from column c on; of the last only `lanes`. */
-INLINE void value_columns(const char *v, ptrdiff_t ahead, int dv, struct attn_row *row, int rows, int at, int j0,
-                          int j1, int c, int wide, __mmask16 lanes)
+INLINE void value_columns(const char *v, const char *const *next, int dv, struct attn_row *row, int rows,
+                          int at, int j0, int j1, int c, int wide, __mmask16 lanes)
 {
-    const int line_bytes = 4 * kv_cols(dv);
-    vf acc[ATTN_TILE * 4];
+    const int line_bytes = 4 * kv_strip_cols(dv, c);
+    vf acc[ATTN_TILE * KV_STRIP / V_LANES];
     UNROLL
     for (int i = 0; i < rows * wide; i++)
         acc[i] = v_zero();
-    v += j0 / 2 * line_bytes + 4 * c;
-    for (int j = j0 / 2 * 2; j < j1; j += 2, v += line_bytes) {
-        vi x[4];
+    const char *line = v + 2 * kv_v_element(dv, j0 / 2 * 2, c);
+    for (int j = j0 / 2 * 2; j < j1; j += 2, line += line_bytes) {
+        vi x[KV_STRIP / V_LANES];
         UNROLL
-        for (int i = 0; i < wide; i++) {
-            x[i] = _mm512_maskz_loadu_epi32(lanes, v + i * V_BYTES);
-            _mm_prefetch(v + ahead + i * V_BYTES, _MM_HINT_T1);
-        }
+        for (int i = 0; i < wide; i++)
+            x[i] = _mm512_maskz_loadu_epi32(lanes, line + i * V_BYTES);
+        attn_ask(next, line - v, wide * V_BYTES);
         if (j < j0 || j + 1 >= j1) /* a page may hold anything where nobody has written */
             UNROLL
         for (int i = 0; i < wide; i++)
@@ -136,17 +137,17 @@ INLINE void value_columns(const char *v, ptrdiff_t ahead, int dv, struct attn_ro
     }
 }
 
-INLINE void attn_value_tile(enum kv_type t, const char *v, ptrdiff_t ahead, int dv, struct attn_row *row, int rows,
-                            int at, int j0, int j1)
+INLINE void attn_value_tile(enum kv_type t, const char *v, const char *const *next, int dv, struct attn_row *row,
+                            int rows, int at, int j0, int j1)
 {
     int c = 0, cols = kv_cols(dv);
     (void)t;
-    for (; c + 4 * V_LANES <= cols; c += 4 * V_LANES)
-        value_columns(v, ahead, dv, row, rows, at, j0, j1, c, 4, 0xffff);
+    for (; c + KV_STRIP <= cols; c += KV_STRIP)
+        value_columns(v, next, dv, row, rows, at, j0, j1, c, KV_STRIP / V_LANES, 0xffff);
     for (; c + V_LANES <= cols; c += V_LANES)
-        value_columns(v, ahead, dv, row, rows, at, j0, j1, c, 1, 0xffff);
+        value_columns(v, next, dv, row, rows, at, j0, j1, c, 1, 0xffff);
     if (c < cols)
-        value_columns(v, ahead, dv, row, rows, at, j0, j1, c, 1, 0xff);
+        value_columns(v, next, dv, row, rows, at, j0, j1, c, 1, 0xff);
 }
 
 #include "kernels/x86/attn_rows.tmpl.h"

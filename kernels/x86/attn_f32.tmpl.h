@@ -36,14 +36,6 @@ INLINE vf kv_load(enum kv_type t, const char *line, int v)
     }
 }
 
-/* Asks for the cache lines that `vectors` of them lie in. */
-INLINE void kv_ask(enum kv_type t, const char *line, int vectors)
-{
-    UNROLL
-    for (int i = 0; i < vectors * V_LANES * kv_bytes_of(t); i += 64)
-        _mm_prefetch(line + i, _MM_HINT_T1);
-}
-
 INLINE void attn_form(const struct attn *a, struct attn_row *row)
 {
     (void)a;
@@ -84,33 +76,47 @@ INLINE void convert(enum kv_type t, float *to, const char *from, int n)
     }
 }
 
-/* n blocks of q8_0. [8][32][4] codes become [8][2][32][2] floats; the scale belongs to the
- * 32 (keys: positions) or to the 4 (values: positions too). */
-INLINE void expand_q8(float *to, const char *block, int n, int line_floats, bool key)
+/* Code number `which` of each four, as floats. */
+INLINE vf code_of_four(vi fours, int which)
 {
+    typedef int32_t lanes __attribute__((vector_size(V_BYTES)));
+    return v_from_int((vi)((lanes)((vu)fours << (24 - 8 * which)) >> 24));
+}
+
+/* n blocks of q8_0, each a strip of the page: [8][32][4] codes become [8][2][32][2] floats.
+ * The scale belongs to the 32 (keys: positions) or to the 4 (values: positions too). */
+INLINE void expand_q8(float *to, const char *block, int n, bool key, const char *const *next)
+{
+    const char *first = block;
     for (int b = 0; b < n; b++, block += KV_PAGE * KV_Q8_BLOCK) {
-        const int8_t *code = (const int8_t *)block + 2 * KV_PAGE;
+        const char *codes = block + 2 * KV_PAGE;
+        attn_ask(next, block - first, 2 * KV_PAGE);
         float scale[KV_PAGE];
         convert(KV_F16, scale, block, KV_PAGE);
-        for (int t = 0; t < 8; t++) {
-            /* keys: a block is 16 lines; values: a block is 64 floats of every line */
-            float *low = key ? to + (b * 16 + 2 * t) * line_floats : to + 2 * t * line_floats + 64 * b;
-            float *high = low + line_floats;
-            for (int i = 0; i < 32; i++, code += 4) {
-                low[2 * i] = (float)code[0] * scale[key ? i : 4 * t];
-                low[2 * i + 1] = (float)code[1] * scale[key ? i : 4 * t + 1];
-                high[2 * i] = (float)code[2] * scale[key ? i : 4 * t + 2];
-                high[2 * i + 1] = (float)code[3] * scale[key ? i : 4 * t + 3];
+        for (int t = 0; t < 8; t++, to += 2 * LINE_FLOATS)
+            for (int i = 0; i < 32; i += V_LANES, codes += V_BYTES) {
+                vi fours = v_load(codes);
+                attn_ask(next, codes - first, V_BYTES);
+                vf x[4], low, high;
+                UNROLL
+                for (int k = 0; k < 4; k++)
+                    x[k] = v_mul(code_of_four(fours, k), key ? v_loadf(scale + i) : v_set(scale[4 * t + k]));
+                UNROLL
+                for (int k = 0; k < 4; k += 2) {
+                    v_interleave(x[k], x[k + 1], &low, &high);
+                    v_storef(to + k / 2 * LINE_FLOATS + 2 * i, low);
+                    v_storef(to + k / 2 * LINE_FLOATS + 2 * i + V_LANES, high);
+                }
             }
-        }
     }
 }
 
-INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *page, const char *k)
+INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *page, const char *k,
+                                 const char *const *next)
 {
     float *to = (float *)(void *)page, *row = to + KV_PAGE * a->dk;
     if (t == KV_Q8_0) {
-        expand_q8(to, k, a->dk / 32, LINE_FLOATS, true);
+        expand_q8(to, k, a->dk / 32, true, next);
     } else if (!a->latent) {
         convert(t, to, k, KV_PAGE * a->dk);
     } else {
@@ -123,22 +129,23 @@ INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *pag
     return page;
 }
 
-INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *page, const char *v)
+INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *page, const char *v,
+                                 const char *const *next)
 {
     int cols = kv_cols(a->dv);
-    float *to = (float *)(void *)page, *row = to + KV_PAGE * cols;
+    float *to = (float *)(void *)page, *even = to + KV_PAGE * cols, *odd = even + a->dv;
     if (t == KV_Q8_0) {
-        expand_q8(to, v, a->dv / 32, 2 * cols, false);
+        expand_q8(to, v, a->dv / 32, false, next);
     } else if (!a->latent) {
         convert(t, to, v, KV_PAGE * cols);
     } else {
-        for (int j = 0; j < KV_PAGE; j += 2, to += 2 * cols) {
-            float *next = row + a->dv;
-            convert(t, row, v + (size_t)j * kv_row_bytes(t, a->dk), a->dv);
-            convert(t, next, v + (size_t)(j + 1) * kv_row_bytes(t, a->dk), a->dv);
+        for (int j = 0; j < KV_PAGE; j += 2) {
+            convert(t, even, v + (size_t)j * kv_row_bytes(t, a->dk), a->dv);
+            convert(t, odd, v + (size_t)(j + 1) * kv_row_bytes(t, a->dk), a->dv);
             for (int c = 0; c < a->dv; c++) {
-                to[2 * c] = row[c];
-                to[2 * c + 1] = next[c];
+                float *pair = to + kv_v_element(a->dv, j, c);
+                pair[0] = even[c];
+                pair[1] = odd[c];
             }
         }
     }
@@ -148,8 +155,8 @@ INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *pag
 /* ---- tiles ---- */
 
 /* row[0 .. rows).p[at ..] = q . k for the page's positions. */
-INLINE void attn_score_tile(enum kv_type t, const char *k, ptrdiff_t ahead, int dk, struct attn_row *row, int rows,
-                            int at)
+INLINE void attn_score_tile(enum kv_type t, const char *k, const char *const *next, int dk, struct attn_row *row,
+                            int rows, int at)
 {
     const int line_bytes = LINE_FLOATS * kv_bytes_of(t);
     for (int part = 0; part < LINE_FLOATS; part += SCORE_WIDE * V_LANES) {
@@ -162,7 +169,7 @@ INLINE void attn_score_tile(enum kv_type t, const char *k, ptrdiff_t ahead, int 
             UNROLL
             for (int i = 0; i < SCORE_WIDE; i++)
                 x[i] = kv_load(t, line, i);
-            kv_ask(t, line + ahead, SCORE_WIDE);
+            attn_ask(next, line - k, SCORE_WIDE * V_LANES * kv_bytes_of(t));
             UNROLL
             for (int r = 0; r < rows; r++) {
                 vf q = v_set_pair(row[r].q + c);
@@ -193,20 +200,20 @@ INLINE vf seen_of_pair(vf x, int j, int j0, int j1)
 }
 
 /* The columns of `wide` vectors from column c on. */
-INLINE void value_columns(enum kv_type t, const char *v, ptrdiff_t ahead, int dv, struct attn_row *row, int rows,
-                          int at, int j0, int j1, int c, int wide)
+INLINE void value_columns(enum kv_type t, const char *v, const char *const *next, int dv, struct attn_row *row,
+                          int rows, int at, int j0, int j1, int c, int wide)
 {
-    const int line_bytes = 2 * kv_cols(dv) * kv_bytes_of(t);
+    const int line_bytes = 2 * kv_strip_cols(dv, c) * kv_bytes_of(t);
     vf acc[ATTN_TILE * 4], x[4];
     UNROLL
     for (int i = 0; i < rows * wide; i++)
         acc[i] = v_zero();
-    v += j0 / 2 * line_bytes + 2 * c * kv_bytes_of(t);
-    for (int j = j0 / 2 * 2; j < j1; j += 2, v += line_bytes) {
+    const char *line = v + kv_v_element(dv, j0 / 2 * 2, c) * (size_t)kv_bytes_of(t);
+    for (int j = j0 / 2 * 2; j < j1; j += 2, line += line_bytes) {
         UNROLL
         for (int i = 0; i < wide; i++)
-            x[i] = kv_load(t, v, i);
-        kv_ask(t, v + ahead, wide);
+            x[i] = kv_load(t, line, i);
+        attn_ask(next, line - v, wide * V_LANES * kv_bytes_of(t));
         if (j < j0 || j + 1 >= j1)
             UNROLL
         for (int i = 0; i < wide; i++)
@@ -230,16 +237,16 @@ INLINE void value_columns(enum kv_type t, const char *v, ptrdiff_t ahead, int dv
     }
 }
 
-INLINE void attn_value_tile(enum kv_type t, const char *v, ptrdiff_t ahead, int dv, struct attn_row *row, int rows,
-                            int at, int j0, int j1)
+INLINE void attn_value_tile(enum kv_type t, const char *v, const char *const *next, int dv, struct attn_row *row,
+                            int rows, int at, int j0, int j1)
 {
     int c = 0, cols = kv_cols(dv);
     for (; c + 2 * V_LANES <= cols; c += 2 * V_LANES)
-        value_columns(t, v, ahead, dv, row, rows, at, j0, j1, c, 4);
+        value_columns(t, v, next, dv, row, rows, at, j0, j1, c, 4);
     if (c + V_LANES <= cols) {
-        value_columns(t, v, ahead, dv, row, rows, at, j0, j1, c, 2);
+        value_columns(t, v, next, dv, row, rows, at, j0, j1, c, 2);
         c += V_LANES;
     }
     if (c < cols)
-        value_columns(t, v, ahead, dv, row, rows, at, j0, j1, c, 1);
+        value_columns(t, v, next, dv, row, rows, at, j0, j1, c, 1);
 }

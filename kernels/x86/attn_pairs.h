@@ -35,12 +35,13 @@ INLINE void latent_key(char *to, int j, const uint16_t *row, int dk)
         memcpy(to + (c / 2 * KV_PAGE + j) * 4, row + c, 4);
 }
 
-/* The values of two positions side by side. */
-INLINE void latent_values(uint16_t *to, const uint16_t *even, const uint16_t *odd, int dv)
+/* The values of positions j and j + 1 to a V page of `cols` columns. */
+INLINE void latent_values(char *page, int cols, int j, const uint16_t *even, const uint16_t *odd, int dv)
 {
     for (int c = 0; c < dv; c++) {
-        to[2 * c] = even[c];
-        to[2 * c + 1] = odd[c];
+        char *to = page + 2 * kv_v_element(cols, j, c);
+        memcpy(to, even + c, 2);
+        memcpy(to + 2, odd + c, 2);
     }
 }
 

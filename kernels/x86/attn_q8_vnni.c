@@ -32,13 +32,6 @@ INLINE vi four(const void *p)
     return _mm512_set1_epi32(bytes);
 }
 
-INLINE void ask_block(const char *block)
-{
-    UNROLL
-    for (int i = 0; i < BLOCK_BYTES; i += 64)
-        _mm_prefetch(block + i, _MM_HINT_T1);
-}
-
 INLINE void attn_form(const struct attn *a, struct attn_row *row)
 {
     prepare_q8_avx512(row->form, row->q, (size_t)a->dk, 1, a->dk);
@@ -58,17 +51,20 @@ INLINE enum kv_type attn_expanded(enum kv_type t)
     return t;
 }
 
-INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *page, const char *k)
+INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *page, const char *k,
+                                 const char *const *next)
 {
     (void)t;
     (void)a;
     (void)page;
+    (void)next;
     return k;
 }
 
-INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *page, const char *v)
+INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *page, const char *v,
+                                 const char *const *next)
 {
-    return attn_expand_k(t, a, page, v);
+    return attn_expand_k(t, a, page, v, next);
 }
 
 INLINE vf attn_keep_weights(struct attn_row *row, int g, vf p)
@@ -77,8 +73,8 @@ INLINE vf attn_keep_weights(struct attn_row *row, int g, vf p)
     return p;
 }
 
-INLINE void attn_score_tile(enum kv_type t, const char *k, ptrdiff_t ahead, int dk, struct attn_row *row, int rows,
-                            int at)
+INLINE void attn_score_tile(enum kv_type t, const char *k, const char *const *next, int dk, struct attn_row *row,
+                            int rows, int at)
 {
     vf sum[ATTN_TILE * WIDE];
     (void)t;
@@ -92,10 +88,11 @@ INLINE void attn_score_tile(enum kv_type t, const char *k, ptrdiff_t ahead, int 
             UNROLL
         for (int i = 0; i < WIDE; i++)
             dot[r * WIDE + i] = v_set32(((const struct act_q8 *)row[r].form)[b].neg_sum * 128);
-        ask_block(k + ahead);
+        attn_ask(next, b * BLOCK_BYTES, CODES);
         UNROLL
         for (int quad = 0; quad < QUADS; quad++) {
             vi x[WIDE];
+            attn_ask(next, b * BLOCK_BYTES + CODES + quad * WIDE * V_BYTES, WIDE * V_BYTES);
             UNROLL
             for (int i = 0; i < WIDE; i++)
                 x[i] = _mm512_xor_si512(v_load(k + CODES + (quad * WIDE + i) * V_BYTES), v_set8(-128));
@@ -141,8 +138,8 @@ INLINE float bytes_of_weights(uint8_t *to, const float *p, const vf scale[WIDE],
     return max / 255.0f;
 }
 
-INLINE void attn_value_tile(enum kv_type t, const char *v, ptrdiff_t ahead, int dv, struct attn_row *row, int rows,
-                            int at, int j0, int j1)
+INLINE void attn_value_tile(enum kv_type t, const char *v, const char *const *next, int dv, struct attn_row *row,
+                            int rows, int at, int j0, int j1)
 {
     uint8_t p[ATTN_TILE][KV_PAGE];
     __mmask16 seen[WIDE];
@@ -155,7 +152,7 @@ INLINE void attn_value_tile(enum kv_type t, const char *v, ptrdiff_t ahead, int 
         vi dot[ATTN_TILE * 2];
         vf scale[WIDE];
         float unit[ATTN_TILE];
-        ask_block(v + ahead);
+        attn_ask(next, c / 32 * BLOCK_BYTES, CODES);
         UNROLL
         for (int i = 0; i < WIDE; i++)
             scale[i] = v_load_f16(v + 2 * i * V_LANES);
@@ -168,6 +165,7 @@ INLINE void attn_value_tile(enum kv_type t, const char *v, ptrdiff_t ahead, int 
         UNROLL
         for (int quad = 0; quad < QUADS; quad++) {
             vi low = v_load(v + CODES + 2 * quad * V_BYTES), high = v_load(v + CODES + (2 * quad + 1) * V_BYTES);
+            attn_ask(next, c / 32 * BLOCK_BYTES + CODES + 2 * quad * V_BYTES, 2 * V_BYTES);
             UNROLL
             for (int r = 0; r < rows; r++) {
                 vi x = four(p[r] + 4 * quad);

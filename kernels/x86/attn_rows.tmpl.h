@@ -8,9 +8,9 @@
  *   attn_score_tile            row[0 .. n).p + at = q . k for the positions of a page
  *   attn_value_tile            part = part * keep + sum of p v over [j0, j1) of a page
  *
- * A block's pages of keys, then its pages of values: each page is contiguous and while
- * one is read the next is asked for, into the second-level cache (into the first, f16 ran
- * at half the speed). A row that does not see a page skips it.
+ * A block's pages of keys, then its pages of values: each page is contiguous and read from
+ * its start to its end, and while that is done the next ones are asked for (attn_ask). `next`
+ * in a tile or in attn_expand_* is the list of these, or NULL. A row that does not see a page skips it.
  */
 #ifndef CORDEE_KERNELS_X86_ATTN_ROWS_TMPL_H
 #define CORDEE_KERNELS_X86_ATTN_ROWS_TMPL_H
@@ -25,30 +25,35 @@
         step(1)                   \
     }
 
-/* From one page's K or V to what is read next of the same context. */
-INLINE ptrdiff_t attn_ahead(const struct attn_pass *w, int base, int page, bool values, const char *here)
+/* What is read of the block at base: keys of the pages [first, end), then their values; then
+ * the keys that follow, or, where nothing does, the last page again. */
+INLINE void attn_list_pages(const struct attn_pass *w, int base, int first, int end, const char **todo)
 {
-    int j = base + page * KV_PAGE, block_end = base + ATTN_BLOCK < w->end ? base + ATTN_BLOCK : w->end;
-    if (j + KV_PAGE < block_end)
-        return (values ? attn_v(w->a, j + KV_PAGE) : attn_k(w->a, j + KV_PAGE)) - here;
-    if (!values)
-        return attn_v(w->a, base > w->first ? base : w->first) - here;
-    return base + ATTN_BLOCK < w->end ? attn_k(w->a, base + ATTN_BLOCK) - here : 0;
+    const struct attn *a = w->a;
+    int n = end - first;
+    for (int i = 0; i < n; i++) {
+        todo[i] = attn_k(a, base + (first + i) * KV_PAGE);
+        todo[n + i] = a->latent ? todo[i] : attn_v(a, base + (first + i) * KV_PAGE);
+    }
+    for (int i = 0; i < ATTN_ASK; i++) {
+        int j = base + ATTN_BLOCK + i * KV_PAGE;
+        todo[2 * n + i] = j < w->end ? attn_k(a, j) : todo[2 * n + i - 1];
+    }
 }
 
-INLINE void attn_score_page(const struct attn_pass *w, enum kv_type t, int base, int page)
+/* todo: the page's keys, and what is read after them. */
+INLINE void attn_score_page(const struct attn_pass *w, enum kv_type t, const char *const *todo, int page)
 {
-    const char *k = attn_k(w->a, base + page * KV_PAGE);
+    const char *k = todo[0];
     bool expand = attn_expands(t, w->a, w->n_rows);
-    ptrdiff_t ahead = expand ? 0 : attn_ahead(w, base, page, false, k);
     if (expand)
-        k = attn_expand_k(t, w->a, w->page, k);
+        k = attn_expand_k(t, w->a, w->page, k, todo + 1);
     for (int r = 0; r < w->n_rows;) {
-#define STEP(rows)                                                                           \
-    if (expand)                                                                           \
-        attn_score_tile(attn_expanded(t), k, 0, w->a->dk, w->row + r, rows, page * KV_PAGE); \
-    else                                                                                     \
-        attn_score_tile(t, k, ahead, w->a->dk, w->row + r, rows, page * KV_PAGE);            \
+#define STEP(rows)                                                                              \
+    if (expand)                                                                                 \
+        attn_score_tile(attn_expanded(t), k, NULL, w->a->dk, w->row + r, rows, page * KV_PAGE); \
+    else                                                                                        \
+        attn_score_tile(t, k, todo + 1, w->a->dk, w->row + r, rows, page * KV_PAGE);            \
     r += rows;
         ATTN_HEIGHTS(w->n_rows - r, STEP)
 #undef STEP
@@ -63,13 +68,12 @@ INLINE void attn_page_span(const struct attn_row *row, int page, int *j0, int *j
     *j1 = row->to < at + KV_PAGE ? row->to - at : KV_PAGE;
 }
 
-INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, int base, int page)
+INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, const char *const *todo, int page)
 {
-    const char *v = w->a->latent ? attn_k(w->a, base + page * KV_PAGE) : attn_v(w->a, base + page * KV_PAGE);
+    const char *v = todo[0];
     bool expand = attn_expands(t, w->a, w->n_rows);
-    ptrdiff_t ahead = expand ? 0 : attn_ahead(w, base, page, true, v);
     if (expand)
-        v = attn_expand_v(t, w->a, w->page, v);
+        v = attn_expand_v(t, w->a, w->page, v, todo + 1);
     for (int r = 0; r < w->n_rows;) {
         struct attn_row *row = w->row + r;
         int j0, j1, from, to, alike = 1;
@@ -83,13 +87,13 @@ INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, int base,
             if (from != j0 || to != j1)
                 break;
         }
-#define STEP(rows)                                                                                     \
-    if (expand)                                                                                     \
-        attn_value_tile(attn_expanded(t), v, 0, w->a->dv, row, rows, page * KV_PAGE, j0, j1);          \
-    else                                                                                               \
-        attn_value_tile(t, v, ahead, w->a->dv, row, rows, page * KV_PAGE, j0, j1);                     \
-    for (int i = 0; i < rows; i++)                                                                     \
-        row[i].keep = 1;                                                                               \
+#define STEP(rows)                                                                               \
+    if (expand)                                                                                  \
+        attn_value_tile(attn_expanded(t), v, NULL, w->a->dv, row, rows, page * KV_PAGE, j0, j1); \
+    else                                                                                         \
+        attn_value_tile(t, v, todo + 1, w->a->dv, row, rows, page * KV_PAGE, j0, j1);            \
+    for (int i = 0; i < rows; i++)                                                               \
+        row[i].keep = 1;                                                                         \
     r += rows;
         ATTN_HEIGHTS(alike, STEP)
 #undef STEP
@@ -98,14 +102,18 @@ INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, int base,
 
 INLINE void attn_score_block(const struct attn_pass *w, enum kv_type t, int base, int first, int end)
 {
+    const char *todo[2 * (ATTN_BLOCK / KV_PAGE) + ATTN_ASK];
+    attn_list_pages(w, base, first, end, todo);
     for (int page = first; page < end; page++)
-        attn_score_page(w, t, base, page);
+        attn_score_page(w, t, todo + page - first, page);
 }
 
 INLINE void attn_value_block(const struct attn_pass *w, enum kv_type t, int base, int first, int end)
 {
+    const char *todo[2 * (ATTN_BLOCK / KV_PAGE) + ATTN_ASK];
+    attn_list_pages(w, base, first, end, todo);
     for (int page = first; page < end; page++)
-        attn_value_page(w, t, base, page);
+        attn_value_page(w, t, todo + end - first + page - first, page);
 }
 
 #endif

@@ -327,6 +327,13 @@ INLINE void v_deinterleave(vf a, vf b, vf *even, vf *odd)
     *odd = v_in_order(_mm256_shuffle_ps(a, b, 0xdd));
 }
 
+INLINE void v_interleave(vf a, vf b, vf *low, vf *high)
+{
+    vf l = _mm256_unpacklo_ps(a, b), h = _mm256_unpackhi_ps(a, b);
+    *low = _mm256_permute2f128_ps(l, h, 0x20);
+    *high = _mm256_permute2f128_ps(l, h, 0x31);
+}
+
 INLINE vf v_rotate_pairs(vf x, vf cs)
 {
     vf swapped = _mm256_permute_ps(x, 0xb1);

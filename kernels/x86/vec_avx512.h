@@ -328,6 +328,14 @@ INLINE void v_deinterleave(vf a, vf b, vf *even, vf *odd)
     *odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(e, _mm512_set1_epi32(1)), b);
 }
 
+/* The inverse: lanes of a and b in turn. */
+INLINE void v_interleave(vf a, vf b, vf *low, vf *high)
+{
+    const __m512i l = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    *low = _mm512_permutex2var_ps(a, l, b);
+    *high = _mm512_permutex2var_ps(a, _mm512_add_epi32(l, _mm512_set1_epi32(8)), b);
+}
+
 /* Complex products of (even, odd) pairs: x times cs. */
 INLINE vf v_rotate_pairs(vf x, vf cs)
 {
