@@ -4,10 +4,12 @@
  *                   [--dk N] [--dv N] [--latent] [--mib N] [--threads N]
  *
  * Heads enough to make `mib` MiB of cache, so that nothing is left in a cache from the pass
- * before; best of a few passes. rows 1 is a generated token: GB/s of KV, and per cent of the
- * read bandwidth measured in the same run. More rows are a prompt's last chunk, gone over
- * in runs of a page as model/attn_run.c does: operations/s, and per cent of the f32 peak.
- * One thread; with --threads, one KV head's spans shared by a pool, and wall time.
+ * before, laid out as in model/kv.h: a page of all heads after the other. Best of a few passes.
+ * rows 1 is a generated token: GB/s of KV, and per cent of the read bandwidth measured in the
+ * same run. More rows are a prompt's last chunk, gone over in runs of a page as
+ * model/attn_run.c does: operations/s, and per cent of the f32 peak.
+ * One thread; with --threads, each KV head's spans shared by a pool, wall time, and the read
+ * bandwidth of as many threads.
  */
 #include <getopt.h>
 #include <stdbool.h>
@@ -40,7 +42,7 @@ struct scene {
     char *kv, *scratch;
     float *q, *out, *part;
     uint32_t *pages;
-    size_t scratch_bytes;
+    size_t scratch_bytes, head_page; /* bytes of a head in a page */
     int n_heads;
 };
 
@@ -65,10 +67,11 @@ static void scene_make(struct scene *s, const struct options *o)
 {
     int n_pages = (o->context + KV_PAGE - 1) / KV_PAGE, widest = o->dk > o->dv ? o->dk : o->dv;
     size_t k_bytes = kv_k_bytes(s->t, o->dk), v_bytes = o->latent ? 0 : kv_v_bytes(s->t, o->dv);
-    size_t page = k_bytes + v_bytes, head = page * (size_t)n_pages, n_q = (size_t)o->rows * (size_t)o->group;
+    size_t head = k_bytes + v_bytes, n_q = (size_t)o->rows * (size_t)o->group;
     int n_spans = (o->context + ATTN_SPAN - 1) / ATTN_SPAN;
-    s->n_heads = o->rows > 1 || s->pool ? 1 : (int)(((size_t)o->mib << 20) / head) + 1;
-    s->kv = take((size_t)s->n_heads, head);
+    s->n_heads = o->rows > 1 ? 1 : (int)(((size_t)o->mib << 20) / (head * (size_t)n_pages)) + 1;
+    s->head_page = head;
+    s->kv = take((size_t)s->n_heads, head * (size_t)n_pages);
     s->q = take(n_q * (size_t)widest, sizeof *s->q);
     s->out = take(n_q * (size_t)o->dv, sizeof *s->out);
     s->pages = take((size_t)n_pages, sizeof *s->pages);
@@ -81,7 +84,7 @@ static void scene_make(struct scene *s, const struct options *o)
         s->pages[p] = (uint32_t)p;
     for (int h = 0; h < s->n_heads; h++)
         for (int j = 0; j < n_pages * KV_PAGE; j++) {
-            char *at = s->kv + (size_t)h * head + (size_t)(j / KV_PAGE) * page;
+            char *at = s->kv + ((size_t)(j / KV_PAGE) * (size_t)s->n_heads + (size_t)h) * head;
             if (o->latent) {
                 s->k->kv_put[s->t](at + (size_t)(j % KV_PAGE) * kv_row_bytes(s->t, o->dk), s->q, o->dk);
                 continue;
@@ -90,8 +93,8 @@ static void scene_make(struct scene *s, const struct options *o)
             kv_page_put_v(s->t, s->k->kv_put[s->t], at + k_bytes, j % KV_PAGE, s->q, o->dv);
         }
     s->a = (struct attn){.ldq = (size_t)(o->group * o->dk), .ldo = (size_t)(o->group * o->dv), .n_group = o->group,
-                         .dk = o->dk, .dv = o->dv, .page_bytes = page, .v_offset = k_bytes, .latent = o->latent,
-                         .pages = s->pages, .scale = 0.088f, .causal = true};
+                         .dk = o->dk, .dv = o->dv, .base = s->kv, .page_bytes = head * (size_t)s->n_heads,
+                         .latent = o->latent, .pages = s->pages, .scale = 0.088f, .causal = true};
 }
 
 static void span_task(void *ctx, int first, int last, int worker)
@@ -109,11 +112,11 @@ static void span_task(void *ctx, int first, int last, int worker)
 static double one_pass(struct scene *s, const struct options *o)
 {
     double start = s->pool ? (double)now_ns() * 1e-9 : seconds();
-    size_t head = s->a.page_bytes * (size_t)((o->context + KV_PAGE - 1) / KV_PAGE);
     for (int h = 0; h < s->n_heads; h++)
         for (int i = 0, n; i < o->rows; i += n) {
             n = o->rows - i < KV_PAGE ? o->rows - i : KV_PAGE;
-            s->a.base = s->kv + (size_t)h * head;
+            s->a.k_offset = (size_t)h * s->head_page;
+            s->a.v_offset = s->a.k_offset + kv_k_bytes(s->t, o->dk);
             s->a.pos0 = o->context - o->rows + i;
             s->a.n_q = n;
             s->a.n_kv = s->a.pos0 + n;
@@ -150,20 +153,39 @@ static double time_attention(struct scene *s, const struct options *o)
     return best;
 }
 
-static double measure_read(const struct options *o, const struct kernels *k, uint64_t *digest)
+struct reading {
+    const struct kernels *k;
+    const char *buffer;
+    size_t share; /* bytes of a thread */
+    uint64_t digest[64];
+};
+
+static void read_task(void *ctx, int first, int last, int worker)
+{
+    struct reading *r = ctx;
+    for (int i = first; i < last; i++)
+        r->digest[worker % 64] ^= r->k->probe_read(r->buffer + (size_t)i * r->share, r->share);
+}
+
+static double measure_read(const struct options *o, const struct kernels *k, struct pool *pool, uint64_t *digest)
 {
     size_t bytes = (size_t)o->mib << 20;
     char *buffer = take(bytes, 1);
+    struct reading r = {.k = k, .buffer = buffer, .share = bytes / (size_t)o->threads / 64 * 64};
     double best = 1e9;
     memset(buffer, 1, bytes);
     for (int i = 0; i < PASSES; i++) {
-        double t = seconds();
-        *digest ^= k->probe_read(buffer, bytes);
-        t = seconds() - t;
+        double start = pool ? (double)now_ns() * 1e-9 : seconds();
+        if (pool)
+            pool_run(pool, o->threads, 1, read_task, &r);
+        else
+            read_task(&r, 0, 1, 0);
+        double t = (pool ? (double)now_ns() * 1e-9 : seconds()) - start;
         best = t < best ? t : best;
     }
     free(buffer);
-    return (double)bytes / best * 1e-9;
+    *digest ^= r.digest[0];
+    return (double)r.share * o->threads / best * 1e-9;
 }
 
 static double measure_peak(const struct kernels *k)
@@ -226,8 +248,8 @@ int main(int argc, char **argv)
     kernels_name(&k, name, sizeof name);
     if (o.threads > 1 && pool_open(o.threads, &pool, &why) != ERR_OK)
         usage();
-    double read = measure_read(&o, &k, &digest), peak = measure_peak(&k);
-    printf("%s: read %.1f GB/s, f32 %.0f GFLOP/s (one core); context %d, heads of %d and %d, %d query heads a KV head, "
+    double read = measure_read(&o, &k, pool, &digest), peak = measure_peak(&k);
+    printf("%s: read %.1f GB/s, f32 %.0f GFLOP/s a core; context %d, heads of %d and %d, %d query heads a KV head, "
            "%d rows, %d threads%s\n",
            name, read, peak, o.context, o.dk, o.dv, o.group, o.rows, o.threads, digest == 1 ? "." : "");
     for (int t = 0; t < KV_TYPE_COUNT; t++) {
@@ -235,7 +257,7 @@ int main(int argc, char **argv)
             continue;
         struct scene s = {.k = &k, .t = (enum kv_type)t, .pool = pool};
         double best = time_attention(&s, &o), positions = (double)o.context * s.n_heads;
-        double bytes = positions * (double)s.a.page_bytes / KV_PAGE;
+        double bytes = positions * (double)s.head_page / KV_PAGE;
         double work = 2.0 * (o.dk + o.dv) * o.group * o.rows * (positions - (double)o.rows / 2 * s.n_heads);
         printf("%-5s %9.3f ms a head  %7.2f GB/s %4.0f%%  %7.1f GFLOP/s %4.0f%%\n", kv_type_name((enum kv_type)t),
                best / s.n_heads * 1e3, bytes / best * 1e-9, 100 * bytes / best * 1e-9 / read, work / best * 1e-9,
