@@ -17,7 +17,7 @@
  * meet nothing but zeros from positions that it does not see, so its bits do not
  * depend on which rows go along.
  */
-#include "kernels/x86/tiles.h"
+#include "kernels/x86/tile_block.h"
 #include "kernels/x86/vec_avx512.h"
 
 #include <math.h>
@@ -37,15 +37,6 @@ enum {
 _Static_assert(KV_PAGE == DEPTH, "the positions of a page are one tile deep");
 _Static_assert(ATTN_ROW_TILE == TILE_ROWS, "rows come in whole tiles");
 _Static_assert(KV_STRIP == 2 * TILE_ROWS, "a strip of values is two tiles");
-
-#define ACC_00 0
-#define ACC_01 1
-#define ACC_10 2
-#define ACC_11 3
-#define ROWS_0 4
-#define ROWS_1 5
-#define PAGE_0 6
-#define PAGE_1 7
 
 /* ---- pages as bf16 pairs ----------------------------------------------------- */
 
@@ -169,20 +160,17 @@ INLINE void score_rows(const struct attn *a, struct attn_row *row, const char *k
 {
     size_t form = act_row_bytes(ACT_BF16, a->dk);
     const char *q = row->form;
-    tile_zero(ACC_00);
-    tile_zero(ACC_01);
-    tile_zero(ACC_10);
-    tile_zero(ACC_11);
+    tile_block_zero(tall, true);
     for (int c = 0; c < a->dk; c += DEPTH, q += TILE_ROW_BYTES, k += DEPTH / 2 * KEY_LINE) {
-        tile_load(PAGE_0, k, KEY_LINE);
+        tile_load(COLS_0, k, KEY_LINE);
         tile_load(ROWS_0, q, form);
-        tile_dot_bf16(ACC_00, ROWS_0, PAGE_0);
-        tile_load(PAGE_1, k + TILE_ROW_BYTES, KEY_LINE);
-        tile_dot_bf16(ACC_01, ROWS_0, PAGE_1);
+        tile_dot_bf16(ACC_00, ROWS_0, COLS_0);
+        tile_load(COLS_1, k + TILE_ROW_BYTES, KEY_LINE);
+        tile_dot_bf16(ACC_01, ROWS_0, COLS_1);
         if (tall) {
             tile_load(ROWS_1, q + TILE_ROWS * form, form);
-            tile_dot_bf16(ACC_10, ROWS_1, PAGE_0);
-            tile_dot_bf16(ACC_11, ROWS_1, PAGE_1);
+            tile_dot_bf16(ACC_10, ROWS_1, COLS_0);
+            tile_dot_bf16(ACC_11, ROWS_1, COLS_1);
         }
     }
     tile_store(ACC_00, row->p + at, sizeof *row);
@@ -210,33 +198,24 @@ INLINE void attn_score_block(const struct attn_pass *w, enum kv_type t, int base
 INLINE void value_tiles(const struct attn_row *row, const char *const v[PAGES], int first, int end, size_t line,
                         bool tall, bool wide, float *sums)
 {
-    tile_zero(ACC_00);
-    tile_zero(ACC_01);
-    tile_zero(ACC_10);
-    tile_zero(ACC_11);
+    tile_block_zero(tall, wide);
     for (int page = first; page < end; page++) {
         const char *p = (const char *)row->p + page * TILE_ROW_BYTES;
-        tile_load(PAGE_0, v[page], line);
+        tile_load(COLS_0, v[page], line);
         tile_load(ROWS_0, p, sizeof *row);
-        tile_dot_bf16(ACC_00, ROWS_0, PAGE_0);
+        tile_dot_bf16(ACC_00, ROWS_0, COLS_0);
         if (wide) {
-            tile_load(PAGE_1, v[page] + TILE_ROW_BYTES, line);
-            tile_dot_bf16(ACC_01, ROWS_0, PAGE_1);
+            tile_load(COLS_1, v[page] + TILE_ROW_BYTES, line);
+            tile_dot_bf16(ACC_01, ROWS_0, COLS_1);
         }
         if (tall) {
             tile_load(ROWS_1, p + TILE_ROWS * sizeof *row, sizeof *row);
-            tile_dot_bf16(ACC_10, ROWS_1, PAGE_0);
+            tile_dot_bf16(ACC_10, ROWS_1, COLS_0);
         }
         if (tall && wide)
-            tile_dot_bf16(ACC_11, ROWS_1, PAGE_1);
+            tile_dot_bf16(ACC_11, ROWS_1, COLS_1);
     }
-    tile_store(ACC_00, sums, TILE_ROW_BYTES);
-    if (wide)
-        tile_store(ACC_01, sums + TILE_BYTES / 4, TILE_ROW_BYTES);
-    if (tall)
-        tile_store(ACC_10, sums + TILE_BYTES / 2, TILE_ROW_BYTES);
-    if (tall && wide)
-        tile_store(ACC_11, sums + TILE_BYTES / 4 * 3, TILE_ROW_BYTES);
+    tile_block_store(sums, tall, wide);
 }
 
 /* part = part * keep + sums, for the rows that saw something. */
@@ -265,7 +244,7 @@ INLINE void clear_unseen(struct attn_row *row, int first, int end)
 INLINE void value_rows(const struct attn_pass *w, int r, const char *const page[PAGES], int first, int end, int cols,
                        bool tall)
 {
-    alignas(64) float sums[4 * TILE_BYTES / sizeof(float)];
+    alignas(64) float sums[TILE_BLOCK_FLOATS];
     struct attn_row *row = w->row + r;
     int rows = w->n_rows - r < 2 * TILE_ROWS ? w->n_rows - r : 2 * TILE_ROWS;
     const char *v[PAGES];
@@ -302,10 +281,7 @@ INLINE void attn_value_block(const struct attn_pass *w, enum kv_type t, int base
 #define ROW(type, low)                                        \
     void AMX_FN(attn_##low)(const struct attn *a, void *scratch) \
     {                                                         \
-        struct tile_config config = {0};                      \
-        for (int t = 0; t < TILE_COUNT; t++)                  \
-            tile_shape(&config, t, TILE_ROWS, TILE_ROW_BYTES); \
-        tiles_configure(&config);                             \
+        tile_block_configure();                               \
         attend(a, type, scratch);                             \
         tiles_release();                                      \
     }

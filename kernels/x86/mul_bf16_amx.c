@@ -19,7 +19,7 @@
  * rounded to nearest even: in every format but F16 at most as wrong as the activations
  * are, and F16 loses three of its eleven bits (docs/kernels.md).
  */
-#include "kernels/x86/tiles.h"
+#include "kernels/x86/tile_block.h"
 #include "kernels/x86/vec_avx512.h"
 
 #include <stdbool.h>
@@ -183,50 +183,29 @@ static struct row_tiles tile_rows(uint8_t *room, const uint8_t *rows, size_t lda
 
 /* ---- the product ------------------------------------------------------------- */
 
-#define ACC_00 0
-#define ACC_01 1
-#define ACC_10 2
-#define ACC_11 3
-#define ROWS_0 4
-#define ROWS_1 5
-#define WEIGHTS_0 6
-#define WEIGHTS_1 7
-
 /* sums = rows_0 (and rows_1) times weights_0 (and weights_1), `depth` tiles of columns.
  * The second weights are only there if `wide`, the second rows if `tall`: constants. */
 INLINE void tile_block(float *sums, const struct row_tile *rows_0, const struct row_tile *rows_1, const uint8_t *weights_0,
                        const uint8_t *weights_1, int depth, bool tall, bool wide)
 {
     const uint8_t *a0 = rows_0->at, *a1 = rows_1->at;
-    tile_zero(ACC_00);
-    if (wide)
-        tile_zero(ACC_01);
-    if (tall)
-        tile_zero(ACC_10);
-    if (tall && wide)
-        tile_zero(ACC_11);
+    tile_block_zero(tall, wide);
     for (int i = 0; i < depth; i++, a0 += rows_0->step, a1 += rows_1->step) {
-        tile_load(WEIGHTS_0, weights_0 + (size_t)i * TILE_BYTES, TILE_ROW_BYTES);
+        tile_load(COLS_0, weights_0 + (size_t)i * TILE_BYTES, TILE_ROW_BYTES);
         tile_stream(ROWS_0, a0, rows_0->stride);
-        tile_dot_bf16(ACC_00, ROWS_0, WEIGHTS_0);
+        tile_dot_bf16(ACC_00, ROWS_0, COLS_0);
         if (wide) {
-            tile_load(WEIGHTS_1, weights_1 + (size_t)i * TILE_BYTES, TILE_ROW_BYTES);
-            tile_dot_bf16(ACC_01, ROWS_0, WEIGHTS_1);
+            tile_load(COLS_1, weights_1 + (size_t)i * TILE_BYTES, TILE_ROW_BYTES);
+            tile_dot_bf16(ACC_01, ROWS_0, COLS_1);
         }
         if (tall) {
             tile_stream(ROWS_1, a1, rows_1->stride);
-            tile_dot_bf16(ACC_10, ROWS_1, WEIGHTS_0);
+            tile_dot_bf16(ACC_10, ROWS_1, COLS_0);
         }
         if (tall && wide)
-            tile_dot_bf16(ACC_11, ROWS_1, WEIGHTS_1);
+            tile_dot_bf16(ACC_11, ROWS_1, COLS_1);
     }
-    tile_store(ACC_00, sums, TILE_ROW_BYTES);
-    if (wide)
-        tile_store(ACC_01, sums + TILE_BYTES / 4, TILE_ROW_BYTES);
-    if (tall)
-        tile_store(ACC_10, sums + TILE_BYTES / 2, TILE_ROW_BYTES);
-    if (tall && wide)
-        tile_store(ACC_11, sums + TILE_BYTES / 4 * 3, TILE_ROW_BYTES);
+    tile_block_store(sums, tall, wide);
 }
 
 /* y (+)= the sums of up to 32 rows and 32 outputs. */
@@ -307,11 +286,8 @@ INLINE void mul_bf16(enum fmt f, float *y, size_t ldy, const struct packed *w, c
 {
     size_t lda = act_row_bytes(ACT_BF16, w->k);
     struct panels p = {.rows = scratch, .weights = scratch + BEST_ROWS / TILE_ROWS * PANEL_BYTES};
-    struct tile_config config = {0};
     p.sums = (float *)(p.weights + 2 * PANEL_BYTES);
-    for (int t = 0; t < TILE_COUNT; t++)
-        tile_shape(&config, t, TILE_ROWS, TILE_ROW_BYTES);
-    tiles_configure(&config);
+    tile_block_configure();
     for (int i = 0; i < m; i += BEST_ROWS)
         mul_some_rows(f, y + (size_t)i * ldy, ldy, w, a + (size_t)i * lda, lda, m - i < BEST_ROWS ? m - i : BEST_ROWS, g0,
                       g1, &p);
