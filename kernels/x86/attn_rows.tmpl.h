@@ -44,16 +44,17 @@ INLINE void attn_list_pages(const struct attn_pass *w, int base, int first, int 
 /* todo: the page's keys, and what is read after them. */
 INLINE void attn_score_page(const struct attn_pass *w, enum kv_type t, const char *const *todo, int page)
 {
-    const char *k = todo[0];
+    const char *k = todo[0], *const *next = todo + 1;
     bool expand = attn_expands(t, w->a, w->n_rows);
     if (expand)
-        k = attn_expand_k(t, w->a, w->page, k, todo + 1);
+        k = attn_expand_k(t, w->a, w->page, k, next);
     for (int r = 0; r < w->n_rows;) {
 #define STEP(rows)                                                                              \
     if (expand)                                                                                 \
         attn_score_tile(attn_expanded(t), k, NULL, w->a->dk, w->row + r, rows, page * KV_PAGE); \
     else                                                                                        \
-        attn_score_tile(t, k, todo + 1, w->a->dk, w->row + r, rows, page * KV_PAGE);            \
+        attn_score_tile(t, k, next, w->a->dk, w->row + r, rows, page * KV_PAGE);                \
+    next = NULL; /* the first tile asked */                                                     \
     r += rows;
         ATTN_HEIGHTS(w->n_rows - r, STEP)
 #undef STEP
@@ -70,10 +71,10 @@ INLINE void attn_page_span(const struct attn_row *row, int page, int *j0, int *j
 
 INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, const char *const *todo, int page)
 {
-    const char *v = todo[0];
+    const char *v = todo[0], *const *next = todo + 1;
     bool expand = attn_expands(t, w->a, w->n_rows);
     if (expand)
-        v = attn_expand_v(t, w->a, w->page, v, todo + 1);
+        v = attn_expand_v(t, w->a, w->page, v, next);
     for (int r = 0; r < w->n_rows;) {
         struct attn_row *row = w->row + r;
         int j0, j1, from, to, alike = 1;
@@ -91,7 +92,8 @@ INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, const cha
     if (expand)                                                                                  \
         attn_value_tile(attn_expanded(t), v, NULL, w->a->dv, row, rows, page * KV_PAGE, j0, j1); \
     else                                                                                         \
-        attn_value_tile(t, v, todo + 1, w->a->dv, row, rows, page * KV_PAGE, j0, j1);            \
+        attn_value_tile(t, v, next, w->a->dv, row, rows, page * KV_PAGE, j0, j1);                \
+    next = NULL;                                                                                 \
     for (int i = 0; i < rows; i++)                                                               \
         row[i].keep = 1;                                                                         \
     r += rows;
