@@ -1,6 +1,7 @@
 /* kernels.c - how close each kernel comes to what this core can do.
  *
- *   bench_kernels [--isa NAME] [--format NAME] [--rows 1,8,16,512] [--mib 256] [--exact] [--json]
+ *   bench_kernels [--isa NAME] [--format NAME] [--rows 1,8,16,512] [--cols 4096] [--mib 256] [--exact]
+ *                 [--json]
  *
  * First the roof, in the same run: read bandwidth over a buffer of the same size
  * as the weights, and the peak rate of the multiply instructions that the mask
@@ -20,13 +21,14 @@
 #include "base/cpu.h"
 #include "kernels/kernels.h"
 
-enum { PASSES = 5, MAX_COUNTS = 8, COLS = 4096 };
+enum { PASSES = 5, MAX_COUNTS = 8 };
 
 struct options {
     unsigned isa;
     enum precision precision;
     int format; /* -1: all */
     int counts[MAX_COUNTS], n_counts;
+    int cols; /* of a matrix */
     size_t bytes;
     bool json;
 };
@@ -68,16 +70,16 @@ static struct roof measure_roof(const struct options *o, const struct kernels *k
 }
 
 /* A packed matrix of about `bytes`: one random group, repeated. */
-static struct packed random_matrix(enum fmt f, size_t bytes)
+static struct packed random_matrix(enum fmt f, int cols, size_t bytes)
 {
-    struct packed w = {.fmt = f, .k = COLS, .group_bytes = pack_group_bytes(f, COLS)};
-    size_t groups = bytes / w.group_bytes, row = fmt_row_bytes(f, COLS);
+    struct packed w = {.fmt = f, .k = cols, .group_bytes = pack_group_bytes(f, cols)};
+    size_t groups = bytes / w.group_bytes + 1, row = fmt_row_bytes(f, cols);
     char *data = mem_alloc(groups, w.group_bytes), *file = mem_alloc(PACK_ROWS, row);
     if (!data || !file)
         exit(1);
     for (size_t i = 0; i < PACK_ROWS * row; i++)
         file[i] = (char)(i * 2654435761u >> 13 & 0x37); /* no infinite factors */
-    pack_rows(f, data, file, row, PACK_ROWS, COLS, 0, 1);
+    pack_rows(f, data, file, row, PACK_ROWS, cols, 0, 1);
     for (size_t g = 1; g < groups; g++)
         memcpy(data + g * w.group_bytes, data, w.group_bytes);
     free(file);
@@ -90,16 +92,16 @@ static struct packed random_matrix(enum fmt f, size_t bytes)
 static double time_product(const struct kernels *k, const struct packed *w, enum role role, int m)
 {
     const struct mul *mul = &k->mul[w->fmt][role];
-    size_t lda = act_row_bytes(mul->act, COLS);
+    size_t lda = act_row_bytes(mul->act, w->k);
     int rows = mul->panel_rows ? (m + mul->panel_rows - 1) / mul->panel_rows * mul->panel_rows : m;
-    float *x = mem_alloc((size_t)rows * COLS, sizeof *x), *y = mem_alloc((size_t)rows * (size_t)w->n, sizeof *y);
+    float *x = mem_alloc((size_t)rows * (size_t)w->k, sizeof *x), *y = mem_alloc((size_t)rows * (size_t)w->n, sizeof *y);
     char *a = mem_alloc((size_t)rows, lda), *scratch = mem_alloc(mul->scratch_bytes + 64, 1);
     double best = 1e9;
     if (!x || !y || !a || !scratch)
         exit(1);
-    for (int i = 0; i < rows * COLS; i++)
+    for (int i = 0; i < rows * w->k; i++)
         x[i] = (float)(i * 7 % 31 - 15) / 16;
-    k->prepare[mul->act](a, x, COLS, rows, COLS);
+    k->prepare[mul->act](a, x, (size_t)w->k, rows, w->k);
     int chunk = mul->g_chunk, together = mul->panel_rows ? mul->panel_rows : mul->m_best;
     for (int pass = 0; pass <= PASSES; pass++) {
         double t = seconds();
@@ -133,7 +135,7 @@ static void bench_products(const struct options *o, const struct kernels *k, con
             int m = o->counts[c];
             enum role role = m > 64 ? ROLE_PROMPT : ROLE_GEN;
             /* Many rows are about arithmetic: a smaller matrix is enough. */
-            struct packed w = random_matrix((enum fmt)f, m > 64 ? o->bytes / 16 : o->bytes);
+            struct packed w = random_matrix((enum fmt)f, o->cols, m > 64 ? o->bytes / 16 : o->bytes);
             double t = time_product(k, &w, role, m);
             double bytes = (double)w.group_bytes * pack_groups(w.n), flops = 2.0 * w.n * (double)w.k * m;
             double weights_per_s = (double)w.n * w.k / t;
@@ -154,7 +156,7 @@ static void bench_products(const struct options *o, const struct kernels *k, con
 
 static void usage(void)
 {
-    fprintf(stderr, "bench_kernels [--isa NAME] [--format NAME] [--rows N,N] [--mib N] [--exact] [--json]\n");
+    fprintf(stderr, "bench_kernels [--isa NAME] [--format NAME] [--rows N,N] [--cols N] [--mib N] [--exact] [--json]\n");
     exit(2);
 }
 
@@ -170,9 +172,10 @@ static void parse_counts(struct options *o, char *text)
 
 static struct options parse(int argc, char **argv)
 {
-    static const struct option longs[] = {{"isa", 1, NULL, 'i'},  {"format", 1, NULL, 'f'}, {"rows", 1, NULL, 'r'},
-                                          {"mib", 1, NULL, 'm'},  {"exact", 0, NULL, 'e'},  {"json", 0, NULL, 'j'}, {NULL, 0, NULL, 0}};
-    struct options o = {cpu_isa(), PREC_FAST, -1, {1, 8, 16, 512}, 4, (size_t)256 << 20, false};
+    static const struct option longs[] = {{"isa", 1, NULL, 'i'},   {"format", 1, NULL, 'f'}, {"rows", 1, NULL, 'r'},
+                                          {"cols", 1, NULL, 'c'},  {"mib", 1, NULL, 'm'},    {"exact", 0, NULL, 'e'},
+                                          {"json", 0, NULL, 'j'},  {NULL, 0, NULL, 0}};
+    struct options o = {cpu_isa(), PREC_FAST, -1, {1, 8, 16, 512}, 4, 4096, (size_t)256 << 20, false};
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;)
         switch (c) {
         case 'i':
@@ -191,6 +194,9 @@ static struct options parse(int argc, char **argv)
         case 'm':
             o.bytes = (size_t)atoi(optarg) << 20;
             break;
+        case 'c':
+            o.cols = atoi(optarg);
+            break;
         case 'e':
             o.precision = PREC_EXACT;
             break;
@@ -200,7 +206,7 @@ static struct options parse(int argc, char **argv)
         default:
             usage();
         }
-    if (optind != argc || o.bytes < (size_t)1 << 20)
+    if (optind != argc || o.bytes < (size_t)1 << 20 || o.cols < 256 || o.cols % 256 || o.cols > MUL_MAX_K)
         usage();
     return o;
 }
