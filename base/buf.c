@@ -38,6 +38,8 @@ static bool buf_reserve(struct buf *b, size_t more)
         return false;
     if (__builtin_add_overflow(b->len, more, &need) || __builtin_add_overflow(need, 1, &need))
         goto fail;
+    if (b->limit && need - 1 > b->limit)
+        goto fail;
     if (need <= cap)
         return true;
     cap = cap ? cap : 64;

@@ -15,12 +15,13 @@
 struct buf {
     char *data; /* owned; NULL when empty */
     size_t len, cap;
+    size_t limit; /* 0: none; else growing past it fails, as having no memory does */
     bool failed;
 };
 
 void buf_init(struct buf *b);
 void buf_fini(struct buf *b);
-void buf_clear(struct buf *b); /* len = 0, keeps memory, clears `failed` */
+void buf_clear(struct buf *b); /* len = 0, keeps memory and limit, clears `failed` */
 void buf_put(struct buf *b, const void *src, size_t len);
 void buf_puts(struct buf *b, const char *s);
 void buf_putc(struct buf *b, char c);

@@ -130,6 +130,7 @@ static void piece_text(const struct tokenizer *t, int32_t id, bool first, struct
     if (!p->text)
         return;
     buf_init(&a);
+    a.limit = out->limit = DEC_MAX_GROWTH * p->len + DEC_MAX_PREFIX;
     if (t->dec.blanks && !first)
         buf_putc(out, ' ');
     buf_put(out, p->text, p->len);
@@ -327,7 +328,9 @@ static err push(struct tok_stream *s, int32_t id, bool early, struct buf *piece,
             flush_bytes(s, true, out);
         }
     }
-    if (piece->failed || s->held.failed || out->failed)
+    if (piece->failed)
+        return why_set(why, ERR_LIMIT, "tokenizer: token %d becomes too long a text, or memory is out", id);
+    if (s->held.failed || out->failed)
         return why_set(why, ERR_NOMEM, "tokenizer: decoding");
     return ERR_OK;
 }

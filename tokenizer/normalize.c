@@ -294,14 +294,17 @@ static err apply(const struct norm_step *st, struct regex_scratch *rs, const cha
 err normalize(const struct norm_list *l, struct norm_scratch *s, const char *text, size_t len, bool first,
               const char **out, size_t *out_len, struct why *why)
 {
+    const size_t given = len, most = NORM_MAX_GROWTH * len + NORM_MAX_PREFIX;
     for (size_t i = 0; i < l->n; i++) {
         struct buf *to = &s->text[i & 1];
         buf_clear(to);
+        to->limit = most;
         err e = apply(&l->step[i], &s->regex, text, len, first, to, why);
         if (e != ERR_OK)
             return e;
         if (to->failed)
-            return why_set(why, ERR_NOMEM, "tokenizer: normalising %zu bytes", len);
+            return why_set(why, ERR_LIMIT, "tokenizer: the normalizer makes more than %zu bytes of %zu, or memory is out",
+                           most, given);
         text = to->len > 0 ? to->data : "";
         len = to->len;
     }

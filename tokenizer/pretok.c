@@ -267,7 +267,7 @@ static err metaspace(const struct pre_step *st, const char *text, const struct p
             j = k + 1;
         }
         if (to->failed)
-            return why_set(why, ERR_NOMEM, "tokenizer: %zu bytes", to->len);
+            return why_set(why, ERR_LIMIT, "tokenizer: the pre-tokenizer makes more than %zu bytes", to->len);
         if (!st->split) {
             TRY(put(out, at, to->len - at, 0, why));
             continue;
@@ -302,6 +302,7 @@ err pretokenize(const struct pre_list *l, struct pre_scratch *s, const char *tex
         }
         struct buf *b = &s->text[texts ^= 1];
         buf_clear(b);
+        b->limit = PRE_MAX_GROWTH * len + PRE_MAX_PREFIX;
         if (st->kind == PRE_BYTE_LEVEL)
             TRY(byte_level(st, text, in, b, to, why));
         else
