@@ -1,6 +1,6 @@
 /* probe_amx.c - the peak of the tile unit: four independent accumulators, as in the
  * products, and operands that stay in their tiles. */
-#include "kernels/x86/tiles.h"
+#include "kernels/x86/tile_block.h"
 
 #include "kernels/table.h"
 
@@ -8,15 +8,12 @@
 #define PROBE_TILES(function, dot, depth)                       \
     double AMX_FN(function)(long rounds)                        \
     {                                                           \
-        struct tile_config c = {0};                             \
-        for (int t = 0; t < TILE_COUNT; t++)                    \
-            tile_shape(&c, t, TILE_ROWS, TILE_ROW_BYTES);       \
-        tiles_configure(&c);                                    \
+        tile_block_configure();                                 \
         for (long i = 0; i < rounds; i++) {                     \
-            dot(0, 4, 6);                                       \
-            dot(1, 4, 7);                                       \
-            dot(2, 5, 6);                                       \
-            dot(3, 5, 7);                                       \
+            dot(ACC_00, ROWS_0, COLS_0);                        \
+            dot(ACC_01, ROWS_0, COLS_1);                        \
+            dot(ACC_10, ROWS_1, COLS_0);                        \
+            dot(ACC_11, ROWS_1, COLS_1);                        \
         }                                                       \
         tiles_release();                                        \
         return 4.0 * 16 * 16 * 2 * (depth) * (double)rounds;    \
