@@ -27,24 +27,24 @@
 
 /* What is read of the block at base: keys of the pages [first, end), then their values; then
  * the keys that follow, or, where nothing does, the last page again. */
-INLINE void attn_list_pages(const struct attn_pass *w, int base, int first, int end, const char **todo)
+INLINE void attn_list_pages(const struct attn_pass *w, int base, int first, int end, const char **order)
 {
     const struct attn *a = w->a;
     int n = end - first;
     for (int i = 0; i < n; i++) {
-        todo[i] = attn_k(a, base + (first + i) * KV_PAGE);
-        todo[n + i] = a->latent ? todo[i] : attn_v(a, base + (first + i) * KV_PAGE);
+        order[i] = attn_k(a, base + (first + i) * KV_PAGE);
+        order[n + i] = a->latent ? order[i] : attn_v(a, base + (first + i) * KV_PAGE);
     }
     for (int i = 0; i < ATTN_ASK; i++) {
         int j = base + ATTN_BLOCK + i * KV_PAGE;
-        todo[2 * n + i] = j < w->end ? attn_k(a, j) : todo[2 * n + i - 1];
+        order[2 * n + i] = j < w->end ? attn_k(a, j) : order[2 * n + i - 1];
     }
 }
 
-/* todo: the page's keys, and what is read after them. */
-INLINE void attn_score_page(const struct attn_pass *w, enum kv_type t, const char *const *todo, int page)
+/* order: the page's keys, and what is read after them. */
+INLINE void attn_score_page(const struct attn_pass *w, enum kv_type t, const char *const *order, int page)
 {
-    const char *k = todo[0], *const *next = todo + 1;
+    const char *k = order[0], *const *next = order + 1;
     bool expand = attn_expands(t, w->a, w->n_rows);
     if (expand)
         k = attn_expand_k(t, w->a, w->page, k, next);
@@ -69,9 +69,9 @@ INLINE void attn_page_span(const struct attn_row *row, int page, int *j0, int *j
     *j1 = row->to < at + KV_PAGE ? row->to - at : KV_PAGE;
 }
 
-INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, const char *const *todo, int page)
+INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, const char *const *order, int page)
 {
-    const char *v = todo[0], *const *next = todo + 1;
+    const char *v = order[0], *const *next = order + 1;
     bool expand = attn_expands(t, w->a, w->n_rows);
     if (expand)
         v = attn_expand_v(t, w->a, w->page, v, next);
@@ -104,18 +104,18 @@ INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, const cha
 
 INLINE void attn_score_block(const struct attn_pass *w, enum kv_type t, int base, int first, int end)
 {
-    const char *todo[2 * (ATTN_BLOCK / KV_PAGE) + ATTN_ASK];
-    attn_list_pages(w, base, first, end, todo);
+    const char *order[2 * (ATTN_BLOCK / KV_PAGE) + ATTN_ASK];
+    attn_list_pages(w, base, first, end, order);
     for (int page = first; page < end; page++)
-        attn_score_page(w, t, todo + page - first, page);
+        attn_score_page(w, t, order + page - first, page);
 }
 
 INLINE void attn_value_block(const struct attn_pass *w, enum kv_type t, int base, int first, int end)
 {
-    const char *todo[2 * (ATTN_BLOCK / KV_PAGE) + ATTN_ASK];
-    attn_list_pages(w, base, first, end, todo);
+    const char *order[2 * (ATTN_BLOCK / KV_PAGE) + ATTN_ASK];
+    attn_list_pages(w, base, first, end, order);
     for (int page = first; page < end; page++)
-        attn_value_page(w, t, todo + end - first + page - first, page);
+        attn_value_page(w, t, order + end - first + page - first, page);
 }
 
 #endif
