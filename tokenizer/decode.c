@@ -130,7 +130,7 @@ static void piece_text(const struct tokenizer *t, int32_t id, bool first, struct
     if (!p->text)
         return;
     buf_init(&a);
-    a.limit = out->limit = DEC_MAX_GROWTH * p->len + DEC_MAX_PREFIX;
+    a.limit = out->limit = text_growth_limit(p->len, DEC_MAX_GROWTH);
     if (t->dec.blanks && !first)
         buf_putc(out, ' ');
     buf_put(out, p->text, p->len);

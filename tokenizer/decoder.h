@@ -32,8 +32,8 @@ struct dec_step {
     bool clean_up; /* DEC_WORDPIECE: no blanks in front of punctuation */
 };
 
-/* A token's text may grow so far (see NORM_MAX_GROWTH). */
-enum { DEC_MAX_STEPS = 12, DEC_MAX_GROWTH = 32, DEC_MAX_PREFIX = 4096 };
+/* Growth (text_growth_limit) of a token's text. */
+enum { DEC_MAX_STEPS = 12, DEC_MAX_GROWTH = 32 };
 struct dec_list {
     struct dec_step step[DEC_MAX_STEPS];
     size_t n;

@@ -294,7 +294,7 @@ static err apply(const struct norm_step *st, struct regex_scratch *rs, const cha
 err normalize(const struct norm_list *l, struct norm_scratch *s, const char *text, size_t len, bool first,
               const char **out, size_t *out_len, struct why *why)
 {
-    const size_t given = len, most = NORM_MAX_GROWTH * len + NORM_MAX_PREFIX;
+    const size_t given = len, most = text_growth_limit(len, NORM_MAX_GROWTH);
     for (size_t i = 0; i < l->n; i++) {
         struct buf *to = &s->text[i & 1];
         buf_clear(to);

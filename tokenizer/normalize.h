@@ -42,9 +42,8 @@ struct norm_step {
     const struct trie *keep; /* NORM_SENTENCEPIECE: user-defined pieces pass unchanged; borrowed, may be NULL */
 };
 
-/* What a list may make of n bytes: Unicode's own forms make 11 n at most. Without a bound a file of two
- * kilobytes, each of whose steps replaces nothing by much, would ask for all memory there is. */
-enum { NORM_MAX_STEPS = 24, NORM_MAX_GROWTH = 32, NORM_MAX_PREFIX = 4096 };
+/* Growth (text_growth_limit): Unicode's own forms make 11 times as much at most. */
+enum { NORM_MAX_STEPS = 24, NORM_MAX_GROWTH = 32 };
 struct norm_list {
     struct norm_step step[NORM_MAX_STEPS];
     size_t n;

@@ -302,7 +302,7 @@ err pretokenize(const struct pre_list *l, struct pre_scratch *s, const char *tex
         }
         struct buf *b = &s->text[texts ^= 1];
         buf_clear(b);
-        b->limit = PRE_MAX_GROWTH * len + PRE_MAX_PREFIX;
+        b->limit = text_growth_limit(len, PRE_MAX_GROWTH);
         if (st->kind == PRE_BYTE_LEVEL)
             TRY(byte_level(st, text, in, b, to, why));
         else

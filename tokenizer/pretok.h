@@ -41,8 +41,8 @@ struct pre_step {
     enum pre_prepend prepend; /* PRE_METASPACE */
 };
 
-/* As NORM_MAX_GROWTH: a blank becomes three bytes, each of these two, and every word may get a prefix. */
-enum { PRE_MAX_STEPS = 24, PRE_MAX_GROWTH = 16, PRE_MAX_PREFIX = 4096 };
+/* Growth (text_growth_limit): a blank becomes three bytes, each of these two, and every word may get a prefix. */
+enum { PRE_MAX_STEPS = 24, PRE_MAX_GROWTH = 16 };
 struct pre_list {
     struct pre_step step[PRE_MAX_STEPS];
     size_t n;

@@ -36,6 +36,13 @@ static inline uint32_t utf8_get(const char *s, size_t *size)
     }
 }
 
+/* What the steps of a list may make of len bytes: `times` as much, and a prefix. Without a bound a file of
+ * two kilobytes, each of whose steps replaces nothing by much, would ask for all memory there is. */
+static inline size_t text_growth_limit(size_t len, size_t times)
+{
+    return times * len + 4096;
+}
+
 /* Start of the last character of s[0..len), len >= 1. */
 static inline size_t utf8_last(const char *s, size_t len)
 {
