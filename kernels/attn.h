@@ -82,16 +82,23 @@ static inline const char *attn_v(const struct attn *a, int j)
     return a->base + (size_t)a->pages[j / KV_PAGE] * a->page_bytes + a->v_offset;
 }
 
-/* Asks for `bytes` of each of the pages that are read next, from `at` on; next may be NULL.
+/* What is read after a page: n of the pages that follow, 0, 2 or 4. */
+struct attn_next {
+    const char *const *page;
+    int n;
+};
+
+/* Asks for `bytes` of each of the pages that are read next, from `at` on.
  * A prefetch that finds all miss buffers taken is dropped, and with it the line is not there
  * when it is wanted. Each line is asked for ATTN_ASK times on its way; where it is there already,
  * asking costs nearly nothing. */
-static inline __attribute__((always_inline)) void attn_ask(const char *const *next, ptrdiff_t at, int bytes)
+static inline __attribute__((always_inline)) void attn_ask(struct attn_next next, ptrdiff_t at, int bytes)
 {
-    if (next)
-        for (int i = 0; i < bytes; i += 64)
-            for (int n = 0; n < ATTN_ASK; n++)
-                __builtin_prefetch(next[n] + at + i, 0, 2); /* into the second-level cache */
+    for (int n = 0; n < next.n; n += 2)
+        for (int i = 0; i < bytes; i += 64) {
+            __builtin_prefetch(next.page[n] + at + i, 0, 2); /* into the second-level cache */
+            __builtin_prefetch(next.page[n + 1] + at + i, 0, 2);
+        }
 }
 
 #endif

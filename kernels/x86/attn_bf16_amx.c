@@ -71,20 +71,6 @@ INLINE void round_block(char *to, size_t line, const char *block, bool key)
         }
 }
 
-/* Row j of a latent page: where it lies, or rounded in `room`. */
-INLINE const uint16_t *latent_row(enum kv_type t, const struct attn *a, const char *page, int j, uint16_t *room)
-{
-    const char *row = page + (size_t)j * kv_row_bytes(t, a->dk);
-    if (t == KV_BF16)
-        return (const uint16_t *)(const void *)row;
-    for (int c = 0; c < a->dk; c += V_LANES) {
-        __mmask16 here = (__mmask16)(a->dk - c < V_LANES ? (1u << (a->dk - c)) - 1 : 0xffff);
-        vf x = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(here, row + 2 * c));
-        _mm256_mask_storeu_epi16(room + c, here, (__m256i)_mm512_cvtneps_pbh(x));
-    }
-    return room;
-}
-
 /* Room for two latent rows, behind the pages. */
 INLINE uint16_t *latent_room(const struct attn_pass *w)
 {

@@ -1,9 +1,9 @@
-/* attn_bf16_bf16.c - attention over pages of bf16 with AVX512_BF16: queries and weights
+/* attn_bf16_bf16.c - attention over pages of bf16 and f16 with AVX512_BF16: queries and weights
  * as bf16 pairs, sums in f32. See attn.tmpl.h.
  *
- * A page is the operand of the pair product as it lies: 16 positions by two columns, or
- * 16 columns by two positions. Latent pages, which are rows, are transposed into scratch
- * without converting anything.
+ * A page of bf16 is the operand of the pair product as it lies: 16 positions by two columns, or
+ * 16 columns by two positions. One of f16 is rounded to bf16, in registers for up to
+ * two tiles of rows, in scratch for more. Latent pages, which are rows, are transposed into scratch.
  */
 #include "kernels/x86/vec_avx512.h"
 
@@ -30,45 +30,61 @@ INLINE vf v_dot_pairs(vf sum, vi a, __m512bh b)
     return _mm512_dpbf16_ps(sum, (__m512bh)a, b);
 }
 
+/* 16 pairs of a page as bf16; 8 and zeros where `half`. */
+INLINE vi load_pairs(enum kv_type t, const char *p, bool half)
+{
+    if (t == KV_F16)
+        return (vi)_mm512_cvtne2ps_pbh(half ? v_zero() : v_load_f16(p + V_BYTES / 2), v_load_f16(p));
+    return half ? _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)(const void *)p)) : v_load(p);
+}
+
 INLINE bool attn_expands(enum kv_type t, const struct attn *a, int n_rows)
 {
-    (void)t;
-    (void)n_rows;
-    return a->latent;
+    return a->latent || (t == KV_F16 && n_rows > 2 * ATTN_TILE);
 }
 
 INLINE enum kv_type attn_expanded(enum kv_type t)
 {
-    return t;
+    (void)t;
+    return KV_BF16;
+}
+
+INLINE void round_page(char *to, const char *page, int n, struct attn_next next)
+{
+    for (int i = 0; i < 2 * n; i += V_BYTES) {
+        v_store(to + i, load_pairs(KV_F16, page + i, false));
+        attn_ask(next, i, V_BYTES);
+    }
 }
 
 INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *page, const char *k,
-                                 const char *const *next)
+                                 struct attn_next next)
 {
-    (void)t;
-    (void)next;
-    for (int j = 0; j < KV_PAGE; j++, k += 2 * a->dk)
-        latent_key(page, j, (const uint16_t *)(const void *)k, a->dk);
+    uint16_t *room = (uint16_t *)(void *)(page + 2 * KV_PAGE * a->dk);
+    if (!a->latent)
+        round_page(page, k, KV_PAGE * a->dk, next);
+    for (int j = 0; a->latent && j < KV_PAGE; j++)
+        latent_key(page, j, latent_row(t, a, k, j, room), a->dk);
     return page;
 }
 
 INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *page, const char *v,
-                                 const char *const *next)
+                                 struct attn_next next)
 {
-    const uint16_t *row = (const uint16_t *)(const void *)v;
-    (void)t;
-    (void)next;
-    for (int j = 0; j < KV_PAGE; j += 2, row += 2 * a->dk)
-        latent_values(page, a->dv, j, row, row + a->dk, a->dv);
+    int cols = kv_cols(a->dv);
+    uint16_t *even = (uint16_t *)(void *)(page + 2 * KV_PAGE * cols), *odd = even + a->dk;
+    if (!a->latent)
+        round_page(page, v, KV_PAGE * cols, next);
+    for (int j = 0; a->latent && j < KV_PAGE; j += 2)
+        latent_values(page, a->dv, j, latent_row(t, a, v, j, even), latent_row(t, a, v, j + 1, odd), a->dv);
     return page;
 }
 
-INLINE void attn_score_tile(enum kv_type t, const char *k, const char *const *next, int dk, struct attn_row *row,
+INLINE void attn_score_tile(enum kv_type t, const char *k, struct attn_next next, int dk, struct attn_row *row,
                             int rows, int at)
 {
     enum { LINE = 4 * KV_PAGE, CHAINS = 2 };
     vf acc[ATTN_TILE * CHAINS * SCORE_WIDE];
-    (void)t;
     UNROLL
     for (int i = 0; i < rows * CHAINS * SCORE_WIDE; i++)
         acc[i] = v_zero();
@@ -81,7 +97,7 @@ INLINE void attn_score_tile(enum kv_type t, const char *k, const char *const *ne
             break;
         UNROLL
         for (int i = 0; i < SCORE_WIDE; i++)
-            x[i] = v_load(line + i * V_BYTES);
+            x[i] = load_pairs(t, line + i * V_BYTES, false);
         attn_ask(next, line - k, LINE);
         UNROLL
         for (int r = 0; r < rows; r++) {
@@ -100,9 +116,9 @@ INLINE void attn_score_tile(enum kv_type t, const char *k, const char *const *ne
                  v_add(acc[r * CHAINS * SCORE_WIDE + i], acc[(r * CHAINS + 1) * SCORE_WIDE + i]));
 }
 
-/* `wide` vectors of 16 columns from column c on; of the last only `lanes`. */
-INLINE void value_columns(const char *v, const char *const *next, int dv, struct attn_row *row, int rows,
-                          int at, int j0, int j1, int c, int wide, __mmask16 lanes)
+/* `wide` vectors of 16 columns from column c on; 8 columns where `half`. */
+INLINE void value_columns(enum kv_type t, const char *v, struct attn_next next, int dv, struct attn_row *row,
+                          int rows, int at, int j0, int j1, int c, int wide, bool half)
 {
     const int line_bytes = 4 * kv_strip_cols(dv, c);
     vf acc[ATTN_TILE * KV_STRIP / V_LANES];
@@ -114,7 +130,7 @@ INLINE void value_columns(const char *v, const char *const *next, int dv, struct
         vi x[KV_STRIP / V_LANES];
         UNROLL
         for (int i = 0; i < wide; i++)
-            x[i] = _mm512_maskz_loadu_epi32(lanes, line + i * V_BYTES);
+            x[i] = load_pairs(t, line + i * V_BYTES, half);
         attn_ask(next, line - v, wide * V_BYTES);
         if (j < j0 || j + 1 >= j1) /* a page may hold anything where nobody has written */
             UNROLL
@@ -137,20 +153,20 @@ INLINE void value_columns(const char *v, const char *const *next, int dv, struct
     }
 }
 
-INLINE void attn_value_tile(enum kv_type t, const char *v, const char *const *next, int dv, struct attn_row *row,
+INLINE void attn_value_tile(enum kv_type t, const char *v, struct attn_next next, int dv, struct attn_row *row,
                             int rows, int at, int j0, int j1)
 {
     int c = 0, cols = kv_cols(dv);
-    (void)t;
     for (; c + KV_STRIP <= cols; c += KV_STRIP)
-        value_columns(v, next, dv, row, rows, at, j0, j1, c, KV_STRIP / V_LANES, 0xffff);
+        value_columns(t, v, next, dv, row, rows, at, j0, j1, c, KV_STRIP / V_LANES, false);
     for (; c + V_LANES <= cols; c += V_LANES)
-        value_columns(v, next, dv, row, rows, at, j0, j1, c, 1, 0xffff);
+        value_columns(t, v, next, dv, row, rows, at, j0, j1, c, 1, false);
     if (c < cols)
-        value_columns(v, next, dv, row, rows, at, j0, j1, c, 1, 0xff);
+        value_columns(t, v, next, dv, row, rows, at, j0, j1, c, 1, true);
 }
 
 #include "kernels/x86/attn_rows.tmpl.h"
 #include "kernels/x86/attn.tmpl.h"
 
 ATTN(attn_bf16_bf16, KV_BF16)
+ATTN(attn_f16_bf16, KV_F16)

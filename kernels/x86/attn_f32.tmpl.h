@@ -85,7 +85,7 @@ INLINE vf code_of_four(vi fours, int which)
 
 /* n blocks of q8_0, each a strip of the page: [8][32][4] codes become [8][2][32][2] floats.
  * The scale belongs to the 32 (keys: positions) or to the 4 (values: positions too). */
-INLINE void expand_q8(float *to, const char *block, int n, bool key, const char *const *next)
+INLINE void expand_q8(float *to, const char *block, int n, bool key, struct attn_next next)
 {
     const char *first = block;
     for (int b = 0; b < n; b++, block += KV_PAGE * KV_Q8_BLOCK) {
@@ -112,7 +112,7 @@ INLINE void expand_q8(float *to, const char *block, int n, bool key, const char 
 }
 
 INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *page, const char *k,
-                                 const char *const *next)
+                                 struct attn_next next)
 {
     float *to = (float *)(void *)page, *row = to + KV_PAGE * a->dk;
     if (t == KV_Q8_0) {
@@ -130,7 +130,7 @@ INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *pag
 }
 
 INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *page, const char *v,
-                                 const char *const *next)
+                                 struct attn_next next)
 {
     int cols = kv_cols(a->dv);
     float *to = (float *)(void *)page, *even = to + KV_PAGE * cols, *odd = even + a->dv;
@@ -155,7 +155,7 @@ INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *pag
 /* ---- tiles ---- */
 
 /* row[0 .. rows).p[at ..] = q . k for the page's positions. */
-INLINE void attn_score_tile(enum kv_type t, const char *k, const char *const *next, int dk, struct attn_row *row,
+INLINE void attn_score_tile(enum kv_type t, const char *k, struct attn_next next, int dk, struct attn_row *row,
                             int rows, int at)
 {
     const int line_bytes = LINE_FLOATS * kv_bytes_of(t);
@@ -200,7 +200,7 @@ INLINE vf seen_of_pair(vf x, int j, int j0, int j1)
 }
 
 /* The columns of `wide` vectors from column c on. */
-INLINE void value_columns(enum kv_type t, const char *v, const char *const *next, int dv, struct attn_row *row,
+INLINE void value_columns(enum kv_type t, const char *v, struct attn_next next, int dv, struct attn_row *row,
                           int rows, int at, int j0, int j1, int c, int wide)
 {
     const int line_bytes = 2 * kv_strip_cols(dv, c) * kv_bytes_of(t);
@@ -237,7 +237,7 @@ INLINE void value_columns(enum kv_type t, const char *v, const char *const *next
     }
 }
 
-INLINE void attn_value_tile(enum kv_type t, const char *v, const char *const *next, int dv, struct attn_row *row,
+INLINE void attn_value_tile(enum kv_type t, const char *v, struct attn_next next, int dv, struct attn_row *row,
                             int rows, int at, int j0, int j1)
 {
     int c = 0, cols = kv_cols(dv);

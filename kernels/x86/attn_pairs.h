@@ -28,6 +28,20 @@ INLINE vf attn_keep_weights(struct attn_row *row, int g, vf p)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
 }
 
+/* Row j of a latent page: where it lies, or rounded in `room`. */
+INLINE const uint16_t *latent_row(enum kv_type t, const struct attn *a, const char *page, int j, uint16_t *room)
+{
+    const char *row = page + (size_t)j * kv_row_bytes(t, a->dk);
+    if (t == KV_BF16)
+        return (const uint16_t *)(const void *)row;
+    for (int c = 0; c < a->dk; c += V_LANES) {
+        __mmask16 here = (__mmask16)(a->dk - c < V_LANES ? (1u << (a->dk - c)) - 1 : 0xffff);
+        vf x = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(here, row + 2 * c));
+        _mm256_mask_storeu_epi16(room + c, here, (__m256i)_mm512_cvtneps_pbh(x));
+    }
+    return room;
+}
+
 /* Row j of a latent page as bf16 in to[j]'s columns: [dk/2][KV_PAGE][2]. */
 INLINE void latent_key(char *to, int j, const uint16_t *row, int dk)
 {

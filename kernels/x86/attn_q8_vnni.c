@@ -52,7 +52,7 @@ INLINE enum kv_type attn_expanded(enum kv_type t)
 }
 
 INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *page, const char *k,
-                                 const char *const *next)
+                                 struct attn_next next)
 {
     (void)t;
     (void)a;
@@ -62,7 +62,7 @@ INLINE const char *attn_expand_k(enum kv_type t, const struct attn *a, char *pag
 }
 
 INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *page, const char *v,
-                                 const char *const *next)
+                                 struct attn_next next)
 {
     return attn_expand_k(t, a, page, v, next);
 }
@@ -73,7 +73,7 @@ INLINE vf attn_keep_weights(struct attn_row *row, int g, vf p)
     return p;
 }
 
-INLINE void attn_score_tile(enum kv_type t, const char *k, const char *const *next, int dk, struct attn_row *row,
+INLINE void attn_score_tile(enum kv_type t, const char *k, struct attn_next next, int dk, struct attn_row *row,
                             int rows, int at)
 {
     vf sum[ATTN_TILE * WIDE];
@@ -138,7 +138,7 @@ INLINE float bytes_of_weights(uint8_t *to, const float *p, const vf scale[WIDE],
     return max / 255.0f;
 }
 
-INLINE void attn_value_tile(enum kv_type t, const char *v, const char *const *next, int dv, struct attn_row *row,
+INLINE void attn_value_tile(enum kv_type t, const char *v, struct attn_next next, int dv, struct attn_row *row,
                             int rows, int at, int j0, int j1)
 {
     uint8_t p[ATTN_TILE][KV_PAGE];

@@ -9,11 +9,20 @@
  *   attn_value_tile            part = part * keep + sum of p v over [j0, j1) of a page
  *
  * A block's pages of keys, then its pages of values: each page is contiguous and read from
- * its start to its end, and while that is done the next ones are asked for (attn_ask). `next`
- * in a tile or in attn_expand_* is the list of these, or NULL. A row that does not see a page skips it.
+ * its start to its end, and while that is done the next ones are asked for (attn_ask): by the
+ * first tile, or half by each of two, since memory would rest while the second reads what is there.
+ * A row that does not see a page skips it.
  */
 #ifndef CORDEE_KERNELS_X86_ATTN_ROWS_TMPL_H
 #define CORDEE_KERNELS_X86_ATTN_ROWS_TMPL_H
+
+/* Which of `all` the tile that starts with row r of n asks for. */
+INLINE struct attn_next attn_share(struct attn_next all, int r, int n)
+{
+    if (n > ATTN_TILE && n <= 2 * ATTN_TILE)
+        return (struct attn_next){all.page + (r ? ATTN_ASK / 2 : 0), ATTN_ASK / 2};
+    return (struct attn_next){all.page, r ? 0 : ATTN_ASK};
+}
 
 /* step(rows) for all rows, as many at a time as [count, most] allows. */
 #define ATTN_HEIGHTS(count, step) \
@@ -44,17 +53,18 @@ INLINE void attn_list_pages(const struct attn_pass *w, int base, int first, int 
 /* order: the page's keys, and what is read after them. */
 INLINE void attn_score_page(const struct attn_pass *w, enum kv_type t, const char *const *order, int page)
 {
-    const char *k = order[0], *const *next = order + 1;
+    const char *k = order[0];
+    const struct attn_next all = {order + 1, ATTN_ASK}, none = {NULL, 0};
     bool expand = attn_expands(t, w->a, w->n_rows);
     if (expand)
-        k = attn_expand_k(t, w->a, w->page, k, next);
+        k = attn_expand_k(t, w->a, w->page, k, all);
     for (int r = 0; r < w->n_rows;) {
 #define STEP(rows)                                                                              \
     if (expand)                                                                                 \
-        attn_score_tile(attn_expanded(t), k, NULL, w->a->dk, w->row + r, rows, page * KV_PAGE); \
+        attn_score_tile(attn_expanded(t), k, none, w->a->dk, w->row + r, rows, page * KV_PAGE); \
     else                                                                                        \
-        attn_score_tile(t, k, next, w->a->dk, w->row + r, rows, page * KV_PAGE);                \
-    next = NULL; /* the first tile asked */                                                     \
+        attn_score_tile(t, k, attn_share(all, r, w->n_rows), w->a->dk, w->row + r, rows,        \
+                        page * KV_PAGE);                                                        \
     r += rows;
         ATTN_HEIGHTS(w->n_rows - r, STEP)
 #undef STEP
@@ -71,10 +81,11 @@ INLINE void attn_page_span(const struct attn_row *row, int page, int *j0, int *j
 
 INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, const char *const *order, int page)
 {
-    const char *v = order[0], *const *next = order + 1;
+    const char *v = order[0];
+    const struct attn_next all = {order + 1, ATTN_ASK}, none = {NULL, 0};
     bool expand = attn_expands(t, w->a, w->n_rows);
     if (expand)
-        v = attn_expand_v(t, w->a, w->page, v, next);
+        v = attn_expand_v(t, w->a, w->page, v, all);
     for (int r = 0; r < w->n_rows;) {
         struct attn_row *row = w->row + r;
         int j0, j1, from, to, alike = 1;
@@ -90,10 +101,10 @@ INLINE void attn_value_page(const struct attn_pass *w, enum kv_type t, const cha
         }
 #define STEP(rows)                                                                               \
     if (expand)                                                                                  \
-        attn_value_tile(attn_expanded(t), v, NULL, w->a->dv, row, rows, page * KV_PAGE, j0, j1); \
+        attn_value_tile(attn_expanded(t), v, none, w->a->dv, row, rows, page * KV_PAGE, j0, j1); \
     else                                                                                         \
-        attn_value_tile(t, v, next, w->a->dv, row, rows, page * KV_PAGE, j0, j1);                \
-    next = NULL;                                                                                 \
+        attn_value_tile(t, v, attn_share(all, r, w->n_rows), w->a->dv, row, rows,                \
+                        page * KV_PAGE, j0, j1);                                                 \
     for (int i = 0; i < rows; i++)                                                               \
         row[i].keep = 1;                                                                         \
     r += rows;
