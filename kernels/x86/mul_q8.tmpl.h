@@ -29,6 +29,10 @@
  * as far. Measured, not derived: 4 rows from memory are 1.3 to 1.7 times as fast so,
  * while from the second level they were fast before. */
 #define PREFETCH_NEAR(t, m) ((m) == 1 || 4 * (m) <= (t)->lo_bits + (t)->hi_bits)
+/* Where a kernel is so fast that it outruns what it asks for, it leaves that to the hardware. */
+#ifndef PREFETCH_NONE
+#define PREFETCH_NONE(t, m) false
+#endif
 #define PREFETCH_BYTES(t, m) (PREFETCH_NEAR(t, m) ? 4096 : 8192)
 
 /* Cache lines to ask for with each body entry, so that a whole chunk, its head
@@ -99,9 +103,11 @@ INLINE void mul_blocks(const struct pack_traits *t, const vi *w, const vf *scale
 
 /* One body entry times m activation blocks lda bytes apart. */
 INLINE void mul_columns(const struct pack_traits *t, const uint8_t *head, const uint8_t *body,
-                        const uint8_t *ahead, int col, const vf *d, const vf *min, const char *a, size_t lda, int m, vf acc[MAX_TILE][HALVES])
+                        const uint8_t *ahead, int col, const vf *d, const vf *min, const char *a, size_t lda, int m,
+                        vf acc[MAX_TILE][HALVES])
 {
-    prefetch(ahead, PREFETCH_LINES(t), PREFETCH_NEAR(t, m));
+    if (!PREFETCH_NONE(t, m))
+        prefetch(ahead, PREFETCH_LINES(t), PREFETCH_NEAR(t, m));
     UNROLL
     for (int h = 0; h < HALVES; h++) {
         vi w[QUADS];
@@ -130,15 +136,16 @@ INLINE void mul_tile(const struct pack_traits *t, float *y, size_t ldy, const ui
     for (int start = 0; start < k; start += CHUNK_COLS) {
         int cols = pack_chunk_cols(k, start);
         const uint8_t *head = pack_chunk(t, group, start), *body = head + pack_chunk_head(t, cols);
-        const uint8_t *ahead = head + PREFETCH_BYTES(t, m);
-        for (int u = 0; u < cols; u += t->unit, head += t->head_bytes) {
+        const uint8_t *ahead = head + PREFETCH_BYTES(t, m), *end = body + (size_t)(cols / SUB_COLS * t->body_bytes);
+        for (; body < end; head += t->head_bytes) {
             vf d[HALVES], min[HALVES];
             UNROLL
             for (int h = 0; h < HALVES; h++)
                 unit_factors(t, head, h, &d[h], &min[h]);
-            for (int col = 0; col < t->unit; col += SUB_COLS, body += t->body_bytes, a += sizeof(struct act_q8))
-                mul_columns(t, head, body, ahead + (u + col) / SUB_COLS * PREFETCH_LINES(t) * 64, col, d, min, a, lda,
-                            m, acc);
+            for (int col = 0; col < t->unit; col += SUB_COLS, body += t->body_bytes, a += sizeof(struct act_q8)) {
+                mul_columns(t, head, body, ahead, col, d, min, a, lda, m, acc);
+                ahead += PREFETCH_LINES(t) * 64;
+            }
         }
     }
     UNROLL

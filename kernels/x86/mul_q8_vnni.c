@@ -6,6 +6,7 @@
  */
 #include "kernels/x86/vec_avx512.h"
 #define MAX_TILE 16
+#define PREFETCH_NONE(t, m) ((m) == 1 && (t)->lo_bits == 8) /* a third faster so */
 #include "kernels/table.h"
 #include "kernels/x86/mul_q8.tmpl.h"
 
