@@ -21,7 +21,7 @@ enum exit_code {
     X(chat, cmd_chat, "talk to a model with its chat template")                         \
     X(batch, cmd_batch, "run OpenAI batch lines from a file, resumable")                \
     X(eval, cmd_eval, "score multiple-choice and perplexity files")                    \
-    X(shard, cmd_later, "write or verify per-rank shards")                              \
+    X(shard, cmd_shard, "write or verify per-rank shards")                              \
     X(plan, cmd_later, "where every layer goes, memory, predicted speed")               \
     X(bench, cmd_bench, "measure prompt and decode speed over a cluster")               \
     X(inspect, cmd_inspect, "look into a model file")                                   \

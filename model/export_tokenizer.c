@@ -8,24 +8,10 @@
 #include <sys/stat.h>
 
 #include "model/gguf_tokenizer.h"
+#include "model/shards.h"
+#include "model/small_files.h"
 #include "model/source.h"
 #include "tokenizer/export.h"
-
-static err write_file(const char *dir, const char *name, const void *data, size_t len, struct why *why)
-{
-    char *path = NULL;
-    err e = ERR_OK;
-    if (asprintf(&path, "%s/%s", dir, name) < 0)
-        return why_set(why, ERR_NOMEM, "%s", name);
-    FILE *f = fopen(path, "we");
-    bool good = f && fwrite(data, 1, len, f) == len && fflush(f) == 0;
-    if (!good)
-        e = why_set(why, ERR_IO, "%s: %s", path, strerror(errno));
-    if (f && fclose(f) != 0 && e == ERR_OK)
-        e = why_set(why, ERR_IO, "%s: %s", path, strerror(errno));
-    free(path);
-    return e;
-}
 
 /* ---- from tables ---------------------------------------------------------------------------- */
 
@@ -42,8 +28,8 @@ static err write_tables(void *ctx, const struct tok_tables *t, struct why *why)
     TRY(tokenizer_open(t, &tok, why));
     TRY(tokenizer_put_json(t, tok, &json, why));
     TRY(tokenizer_put_config(t, x->chat_template, &config, why));
-    TRY(write_file(x->dir, "tokenizer.json", json.data, json.len, why));
-    TRY(write_file(x->dir, "tokenizer_config.json", config.data, config.len, why));
+    TRY(file_write(x->dir, "tokenizer.json", json.data, json.len, why));
+    TRY(file_write(x->dir, "tokenizer_config.json", config.data, config.len, why));
 out:
     buf_fini(&json);
     buf_fini(&config);
@@ -68,31 +54,18 @@ out:
 
 /* ---- from a directory -------------------------------------------------------------------------- */
 
-/* *found: the file is there. */
-static err copy_file(const char *model, const char *dir, const char *name, bool *found, struct why *why)
+/* Shards of a GGUF keep its metadata in a file of their own. */
+static err from_shards(const char *model, const char *dir, bool *gguf, struct why *why)
 {
-    char *path = NULL, part[65536];
-    struct buf text = {0};
-    size_t n;
+    struct stat st;
+    char *facts = NULL;
     err e = ERR_OK;
-    if (asprintf(&path, "%s/%s", model, name) < 0)
-        return why_set(why, ERR_NOMEM, "%s", name);
-    FILE *f = fopen(path, "re");
-    if (!f && errno == ENOENT)
-        goto out;
-    if (!f)
-        FAIL(ERR_IO, "%s: %s", path, strerror(errno));
-    while ((n = fread(part, 1, sizeof part, f)) > 0)
-        buf_put(&text, part, n);
-    if (ferror(f) || text.failed)
-        FAIL(ERR_IO, "%s: cannot be read", path);
-    e = write_file(dir, name, text.data ? text.data : "", text.len, why);
-    *found = true;
-out:
-    if (f)
-        fclose(f);
-    buf_fini(&text);
-    free(path);
+    if (asprintf(&facts, "%s/%s", model, SHARDS_FACTS_GGUF) < 0)
+        return why_set(why, ERR_NOMEM, "%s", model);
+    *gguf = shards_here(model) && stat(facts, &st) == 0;
+    if (*gguf)
+        e = from_gguf(facts, dir, why);
+    free(facts);
     return e;
 }
 
@@ -101,10 +74,12 @@ static err from_directory(const char *model, const char *dir, struct why *why)
     static const char *const names[] = {"tokenizer.json",          "tokenizer.model", "tokenizer_config.json",
                                         "special_tokens_map.json", "chat_template.jinja", "added_tokens.json",
                                         "vocab.json",              "merges.txt"};
-    bool found = false;
-    err e = ERR_OK;
+    bool found = false, done = false;
+    err e = from_shards(model, dir, &done, why);
+    if (e || done)
+        return e;
     for (size_t i = 0; e == ERR_OK && i < sizeof names / sizeof names[0]; i++)
-        e = copy_file(model, dir, names[i], &found, why);
+        e = file_copy(model, dir, names[i], &found, why);
     return e == ERR_OK && !found ? why_set(why, ERR_NOTFOUND, "%s: there are no tokenizer files", model) : e;
 }
 

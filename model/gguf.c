@@ -51,6 +51,11 @@ const char *gguf_type_name(enum gguf_type t)
     return value_types[t].name;
 }
 
+size_t gguf_type_bytes(enum gguf_type t)
+{
+    return (size_t)value_types[t].bytes;
+}
+
 /* ---- the cursor ------------------------------------------------------------ */
 
 struct cursor {

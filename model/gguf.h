@@ -26,6 +26,7 @@ enum gguf_type { /* of metadata values, as in the file */
     GGUF_TYPE_COUNT
 };
 const char *gguf_type_name(enum gguf_type t);
+size_t gguf_type_bytes(enum gguf_type t); /* of a scalar; 0: strings, arrays */
 
 /* A scalar is an array of one; `array` tells them apart. */
 struct gguf_value {
@@ -68,6 +69,11 @@ struct gguf_strings gguf_strings(const struct gguf_value *v); /* v->type is GGUF
 bool gguf_string_next(struct gguf_strings *w, const char **s, size_t *len);
 /* The one string of v, a view of the file; false if v is an array or no string. */
 bool gguf_text(const struct gguf_value *v, const char **s, size_t *len);
+
+/* Appends a GGUF file of the same metadata and no tensors; what says how a model is
+ * split into files is left out. */
+struct buf;
+void gguf_put_facts(struct buf *out, const struct gguf *g);
 
 /* Tensors, in name order; views into the mapping. */
 const struct catalog *gguf_tensors(const struct gguf *g);

@@ -14,6 +14,7 @@
 #include "tokenizer/tokenizer.h"
 
 struct XXH3_state_s;
+struct shards;
 
 struct reader_type {
     const char *name; /* "GGUF" */
@@ -22,6 +23,9 @@ struct reader_type {
     err (*tokenizer)(const void *ctx, struct tokenizer **out, struct why *why);
     /* Feeds what identifies the files: metadata, tensor tables, sizes; no paths, no weights. */
     void (*hash)(const void *ctx, struct XXH3_state_s *state);
+    /* Writes into a directory what it takes to read metadata and tokenizer again (shards.h).
+     * NULL: it is such a directory. */
+    err (*save)(const void *ctx, const char *dir, struct why *why);
 };
 
 struct reader {
@@ -36,6 +40,7 @@ struct reader {
     size_t n_end;
     const char *path;
     uint64_t file_bytes;
+    const struct shards *shards; /* weights lie packed in its files, the tensors have no data; NULL: they have */
     err not_usable; /* the tensors can be looked at, but not computed with: why_not */
     struct why why_not;
 };
@@ -44,6 +49,11 @@ struct reader {
 MUST_CHECK err reader_gguf_open(const char *path, struct reader *out, struct why *why);
 /* path: a directory with config.json, *.safetensors, tokenizer files. */
 MUST_CHECK err reader_hf_open(const char *path, struct reader *out, struct why *why);
+/* path: a directory with shards.json. */
+MUST_CHECK err reader_shards_open(const char *path, struct reader *out, struct why *why);
 void reader_close(struct reader *r); /* zeroed is fine */
+
+/* 16 hex digits of what type->hash() gives; "" without memory: never equal to a real one. */
+void reader_hash(const struct reader *r, char hash[17]);
 
 #endif

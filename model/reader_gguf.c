@@ -9,9 +9,12 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/buf.h"
 #include "model/gguf.h"
 #include "model/gguf_tokenizer.h"
 #include "model/reader.h"
+#include "model/shards.h"
+#include "model/small_files.h"
 
 #define MAX_PARTS 999
 
@@ -54,11 +57,24 @@ static void parts_hash(const void *ctx, XXH3_state_t *state)
     }
 }
 
+/* All parts' metadata is the first one's. */
+static err parts_save(const void *ctx, const char *dir, struct why *why)
+{
+    const struct gguf_parts *p = ctx;
+    struct buf facts = {0};
+    gguf_put_facts(&facts, p->part[0]);
+    err e = facts.failed ? why_set(why, ERR_NOMEM, "%s: %s", dir, SHARDS_FACTS_GGUF)
+                         : file_write(dir, SHARDS_FACTS_GGUF, facts.data, facts.len, why);
+    buf_fini(&facts);
+    return e;
+}
+
 static const struct reader_type type = {.name = "GGUF",
                                         .names = NAMES_GGUF,
                                         .close = parts_close,
                                         .tokenizer = parts_tokenizer,
-                                        .hash = parts_hash};
+                                        .hash = parts_hash,
+                                        .save = parts_save};
 
 /* Allocated copy of a string value; NULL: absent. */
 static err text_of(const struct gguf *g, const char *key, char **out, struct why *why)
@@ -192,13 +208,4 @@ err reader_gguf_open(const char *path, struct reader *out, struct why *why)
 out:
     reader_close(&r);
     return e;
-}
-
-void reader_close(struct reader *r)
-{
-    if (r->type) {
-        r->type->close(r->ctx);
-        catalog_fini(&r->tensors);
-    }
-    *r = (struct reader){0};
 }

@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "model/hf_codecs.h"
 #include "model/mapped.h"
 #include "model/reader.h"
 #include "model/safetensors.h"
+#include "model/small_files.h"
 
 #define MAX_JSON_BYTES (64u << 20) /* of configs and indices; tokenizer.json is the tokenizer's matter */
 #define MAX_SHARDS 4096
@@ -359,11 +361,45 @@ static void dir_hash(const void *ctx, XXH3_state_t *state)
     }
 }
 
+static err save_pooling(const struct hf_dir *d, const char *dir, struct why *why)
+{
+    char *from = NULL, *to = NULL;
+    bool found = false;
+    err e = ERR_OK;
+    if (asprintf(&from, "%s/1_Pooling", d->path) < 0 || asprintf(&to, "%s/1_Pooling", dir) < 0)
+        FAIL(ERR_NOMEM, "%s: no memory", dir);
+    if (access(from, F_OK) != 0)
+        goto out;
+    if (mkdir(to, 0777) != 0 && errno != EEXIST)
+        FAIL(ERR_IO, "%s: %s", to, strerror(errno));
+    e = file_copy(from, to, "config.json", &found, why);
+out:
+    free(from);
+    free(to);
+    return e;
+}
+
+/* All that this file and the tokenizer read, weights apart. */
+static err dir_save(const void *ctx, const char *dir, struct why *why)
+{
+    static const char *const names[] = {"config.json",           "generation_config.json", "tokenizer.json",
+                                        "tokenizer.model",       "tokenizer_config.json",  "special_tokens_map.json",
+                                        "added_tokens.json",     "chat_template.jinja",    "vocab.json",
+                                        "merges.txt"};
+    const struct hf_dir *d = ctx;
+    bool found = false;
+    err e = ERR_OK;
+    for (size_t i = 0; e == ERR_OK && i < sizeof names / sizeof names[0]; i++)
+        e = file_copy(d->path, dir, names[i], &found, why);
+    return e ? e : save_pooling(d, dir, why);
+}
+
 static const struct reader_type type = {.name = "Hugging Face directory",
                                         .names = NAMES_HF,
                                         .close = dir_close,
                                         .tokenizer = dir_tokenizer,
-                                        .hash = dir_hash};
+                                        .hash = dir_hash,
+                                        .save = dir_save};
 
 err reader_hf_open(const char *path, struct reader *out, struct why *why)
 {

@@ -12,30 +12,12 @@
 #include <sys/stat.h>
 #include <xxhash.h>
 
-#include "base/arena.h"
-#include "model/bind.h"
 #include "model/codec.h"
 #include "model/lora_file.h"
-#include "model/reader.h"
+#include "model/shards.h"
+#include "model/source_own.h"
 
 #define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-" /* of adapters */
-
-struct source {
-    struct reader reader;
-    struct arena arena;
-    const struct arch_desc *arch; /* NULL: unknown */
-    struct hparams hp; /* n_layer 0: they could not be read */
-    struct binding bind;
-    err not_runnable; /* ERR_OK: it is */
-    struct why why_not;
-    char hash[17], load_hash[17];
-    struct {
-        char *name;
-        struct lora_file *file;
-    } adapters[SOURCE_MAX_ADAPTERS];
-    int n_adapters;
-    char *base_name;
-};
 
 /* ---- opening ------------------------------------------------------------------------- */
 
@@ -44,20 +26,16 @@ static err open_reader(const char *path, struct reader *out, struct why *why)
     struct stat st;
 
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-        return reader_hf_open(path, out, why);
+        return shards_here(path) ? reader_shards_open(path, out, why) : reader_hf_open(path, out, why);
     return reader_gguf_open(path, out, why);
 }
 
 static void hash_files(struct source *s)
 {
-    XXH3_state_t *state = XXH3_createState();
-
-    if (!state)
-        return; /* the hash stays empty: never equal to a real one */
-    XXH3_64bits_reset(state);
-    s->reader.type->hash(s->reader.ctx, state);
-    snprintf(s->hash, sizeof s->hash, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(state));
-    XXH3_freeState(state);
+    if (s->reader.shards)
+        snprintf(s->hash, sizeof s->hash, "%.16s", s->reader.shards->hash);
+    else
+        reader_hash(&s->reader, s->hash);
     memcpy(s->load_hash, s->hash, sizeof s->hash);
 }
 
@@ -82,7 +60,7 @@ static err use_longrope(struct source *s, struct why *why)
 
     if (!brief->spec && !extended->spec)
         return ERR_OK;
-    if (!brief->spec || !extended->spec || brief->fmt != FMT_F32 || extended->fmt != FMT_F32 ||
+    if (!brief->spec || !extended->spec || !brief->t->data || !extended->t->data || brief->fmt != FMT_F32 || extended->fmt != FMT_F32 ||
         (uintptr_t)brief->t->data % sizeof(float) || (uintptr_t)extended->t->data % sizeof(float))
         return why_set(why, ERR_SHAPE, "%s: longrope needs both factor tables, in f32", s->reader.path);
     s->hp.rope_scaling = ROPE_SCALING_LONGROPE;
@@ -327,12 +305,20 @@ static const struct bound *bound_of(const struct source *s, enum weight_role rol
     return binding_at(&s->bind, role, layer);
 }
 
+static err only_packed(const struct source *s, const struct file_tensor *t, struct why *why)
+{
+    return why_set(why, ERR_UNSUPPORTED, "%s: tensor %.128s is here only as packed weights; the model that the shards were "
+                   "made from has it", s->reader.path, t->name);
+}
+
 err source_tensor(const struct source *s, enum weight_role role, int layer, struct tensor_view *out,
                   struct why *why)
 {
     const struct bound *b = bound_of(s, role, layer);
 
-    return b->spec ? bound_read(b, &s->hp, out, why) : ERR_NOTFOUND;
+    if (!b->spec)
+        return ERR_NOTFOUND;
+    return b->t->data ? bound_read(b, &s->hp, out, why) : only_packed(s, b->t, why);
 }
 
 err source_tensor_shape(const struct source *s, enum weight_role role, int layer, struct tensor_view *out,
@@ -367,6 +353,10 @@ err source_tensor_named(const struct source *s, const char *name, struct tensor_
     if (t->fmt == FMT_COUNT || t->row_bytes == 0)
         FAIL(ERR_UNSUPPORTED, "%s: tensor %.128s has type %s, which has no values here", s->reader.path, name,
              t->type_name);
+    if (!t->data) {
+        e = only_packed(s, t, why);
+        goto out;
+    }
     view_of(t, &v);
     if (t->codec != CODEC_PLAIN) {
         const int64_t rows = file_tensor_rows(t), n = t->dims[t->n_dims - 1];
@@ -383,6 +373,11 @@ err source_tensor_named(const struct source *s, const char *name, struct tensor_
     e = ERR_OK;
 out:
     return e;
+}
+
+const struct shards *source_shards(const struct source *s)
+{
+    return s->reader.shards;
 }
 
 int source_n_tensors(const struct source *s)
@@ -444,131 +439,4 @@ uint64_t source_head_bytes(const struct source *s)
 
     return role_bytes(&m[W_HEAD_NORM]) + role_bytes(&m[W_HEAD_NORM_B]) + role_bytes(&m[W_HEAD_B]) +
            role_bytes(&m[W_HEAD]);
-}
-
-/* ---- describing ---------------------------------------------------------------------------- */
-
-struct fact_out {
-    struct buf *out;
-    bool json, first;
-};
-
-static void put_key(struct fact_out *f, const char *key)
-{
-    if (f->json) {
-        buf_puts(f->out, f->first ? "" : ",");
-        buf_put_json(f->out, key, strlen(key), true);
-        buf_putc(f->out, ':');
-    } else {
-        buf_printf(f->out, "%-18s", key);
-    }
-    f->first = false;
-}
-
-static void put_text(struct fact_out *f, const char *key, const char *text)
-{
-    put_key(f, key);
-    if (f->json)
-        buf_put_json(f->out, text, strlen(text), true);
-    else
-        buf_printf(f->out, "%s\n", text);
-}
-
-static void put_count(struct fact_out *f, const char *key, uint64_t n)
-{
-    put_key(f, key);
-    buf_printf(f->out, f->json ? "%" PRIu64 : "%" PRIu64 "\n", n);
-}
-
-static bool same_type(const struct file_tensor *a, const struct file_tensor *b)
-{
-    return strcmp(a->type_name, b->type_name) == 0 && a->codec == b->codec && a->fmt == b->fmt;
-}
-
-/* "Q4_K 120, F32 33": how many tensors of each type, in order of appearance; "GPTQ as q4_0 7"
- * if they are computed with as another one. */
-static void put_types(struct fact_out *f, const struct source *s)
-{
-    const struct catalog *c = &s->reader.tensors;
-    struct buf text;
-
-    buf_init(&text);
-    for (size_t i = 0; i < c->n; i++) {
-        size_t n = 0;
-        bool seen = false;
-        for (size_t k = 0; k < i && !seen; k++)
-            seen = same_type(&c->t[k], &c->t[i]);
-        if (seen)
-            continue;
-        for (size_t k = i; k < c->n; k++)
-            n += same_type(&c->t[k], &c->t[i]);
-        const bool coded = c->t[i].codec != CODEC_PLAIN && c->t[i].fmt != FMT_COUNT;
-        buf_printf(&text, "%s%s%s%s %zu", text.len ? ", " : "", c->t[i].type_name, coded ? " as " : "",
-                   coded ? fmt_traits[c->t[i].fmt].name : "", n);
-    }
-    put_text(f, "types", text.len ? text.data : "");
-    buf_fini(&text);
-}
-
-static void put_shape(struct fact_out *f, const struct hparams *hp)
-{
-    put_count(f, "layers", (uint64_t)hp->n_layer);
-    put_count(f, "embedding", (uint64_t)hp->n_embd);
-    put_count(f, "feed_forward", (uint64_t)hp->n_ff);
-    put_count(f, "heads", (uint64_t)hp->n_head);
-    put_count(f, "kv_heads", (uint64_t)hp->n_head_kv);
-    put_count(f, "head_dim", (uint64_t)hp->head_dim_k);
-    put_count(f, "vocabulary", (uint64_t)hp->n_vocab);
-    put_count(f, "context", (uint64_t)hp->n_ctx_train);
-    if (hp->window)
-        put_count(f, "window", (uint64_t)hp->window);
-    if (hp->n_expert) {
-        put_count(f, "experts", (uint64_t)hp->n_expert);
-        put_count(f, "experts_a_token", (uint64_t)hp->n_expert_used);
-    }
-}
-
-/* Opening it is the only way to know whether it can be used. */
-static void put_tokenizer(struct fact_out *f, const struct source *s)
-{
-    struct tokenizer *t = NULL;
-    struct why why = {""};
-    char text[96];
-
-    if (source_tokenizer(s, &t, &why)) {
-        put_text(f, "tokenizer", why.text);
-        return;
-    }
-    const int32_t *ends;
-    const size_t n_ends = tokenizer_eog(t, &ends);
-    int at = snprintf(text, sizeof text, "%s, %d tokens", tokenizer_kind(t), tokenizer_size(t));
-    if (tokenizer_bos(t) >= 0)
-        at += snprintf(text + at, sizeof text - (size_t)at, ", begin %d", tokenizer_bos(t));
-    for (size_t i = 0; i < n_ends && i < 4; i++)
-        at += snprintf(text + at, sizeof text - (size_t)at, "%s %d", i ? "" : ", end", ends[i]);
-    put_text(f, "tokenizer", text);
-    tokenizer_close(t);
-}
-
-void source_describe(const struct source *s, bool json, struct buf *out)
-{
-    struct fact_out f = {.out = out, .json = json, .first = true};
-
-    if (json)
-        buf_putc(out, '{');
-    put_text(&f, "name", source_name(s));
-    put_text(&f, "format", s->reader.type->name);
-    put_text(&f, "family", s->reader.family ? s->reader.family : "unknown");
-    put_count(&f, "file_bytes", s->reader.file_bytes);
-    put_count(&f, "tensors", s->reader.tensors.n);
-    put_count(&f, "parameters", source_parameters(s));
-    put_types(&f, s);
-    if (s->hp.n_layer)
-        put_shape(&f, &s->hp);
-    put_tokenizer(&f, s);
-    put_text(&f, "chat_template", s->reader.chat_template ? "yes" : "no");
-    put_text(&f, "hash", s->hash);
-    put_text(&f, "runnable", s->not_runnable ? s->why_not.text : "yes");
-    if (json)
-        buf_puts(out, "}\n");
 }

@@ -103,6 +103,19 @@ uint64_t source_layer_bytes(const struct source *s, int layer);
 uint64_t source_embed_bytes(const struct source *s);
 uint64_t source_head_bytes(const struct source *s);
 
+/* ---- shards ---- */
+
+struct shards;
+struct shard_stage;
+/* The directory of shards that the source is, whose weights lie packed in its files;
+ * NULL: it is none, and source_tensor() has all weights. */
+const struct shards *source_shards(const struct source *s);
+/* Writes to a directory what a source takes besides weights: metadata and tokenizer, ... */
+MUST_CHECK err source_save_facts(const struct source *s, const char *dir, struct why *why);
+/* ... and, when all else is there, its shards.json (shards.h). ERR_INVAL: the source is shards itself. */
+MUST_CHECK err source_save_index(const struct source *s, const char *dir, struct shard_stage *stages, int n_stages,
+                                 struct why *why);
+
 /* ---- adapters ---- */
 
 enum { SOURCE_MAX_ADAPTERS = 32 };

@@ -1,13 +1,10 @@
-/* weights.c - binding, measuring and packing.
+/* weights.c - binding, measuring and loading.
  *
  * Opening asks the source for every role of the range, lists one item per tensor
  * with its packed size, and gives each a place in one block. Loading
  * then fills item after item, each in one loop on the pool: a source may have to
- * put a tensor in order in a copy first, and one copy at a time is enough.
- *
- * A unit of such a loop is one group of 16 rows of one matrix of a stack; for a
- * transposed item it is a whole matrix, since each of its groups needs every
- * source row.
+ * put a tensor in order in a copy first, and one copy at a time is enough. What
+ * lies packed in shards is mapped instead, and multiplied where it lies.
  */
 #include "model/weights.h"
 
@@ -17,24 +14,9 @@
 
 #include "base/arena.h"
 #include "base/cpu.h"
-
-enum item_kind { ITEM_VECTOR, ITEM_PACK, ITEM_WIDEN /* to f32 */, ITEM_TRANSPOSE /* and to f32 */ };
-
-struct item {
-    enum item_kind kind;
-    struct weight *to;
-    enum weight_role role; /* in the source */
-    int layer;
-    enum fmt src_fmt, fmt; /* there, packed */
-    size_t row_bytes, src_first, src_stack_bytes;
-    int n, k, n_stack; /* of the packed matrix; vector: n_stack rows of k */
-    size_t bytes, offset;
-};
-
-struct items {
-    struct item *at;
-    int n, cap;
-};
+#include "base/spread.h"
+#include "model/weight_item.h"
+#include "model/weights_file.h"
 
 struct weights {
     const struct source *src; /* borrowed until weights_load() returns */
@@ -42,45 +24,44 @@ struct weights {
     bool shared_head;
     struct weight model[W_COUNT];
     struct weight (*layers)[W_COUNT]; /* [last - first] */
-    struct items items;
-    char *block;
+    struct weight_items items;
+    char *block;             /* packed here, or copied; NULL: ... */
+    struct weight_maps maps; /* ... all are views of these */
     uint64_t bytes;
 };
 
-static err items_push(struct items *it, struct item x, struct why *why)
+static err items_push(struct weight_items *it, struct weight_item x, struct why *why)
 {
     if (it->n == it->cap) {
         int cap = it->cap ? 2 * it->cap : 256;
-        struct item *at = realloc(it->at, (size_t)cap * sizeof *at);
+        struct weight_item *at = realloc(it->at, (size_t)cap * sizeof *at);
         if (!at)
             return why_set(why, ERR_NOMEM, "the list of %d tensors", cap);
         it->at = at;
         it->cap = cap;
     }
-    size_t group = x.kind == ITEM_VECTOR ? 0 : pack_group_bytes(x.fmt, x.k) * (size_t)pack_groups(x.n);
-    size_t bytes =
-        x.kind == ITEM_VECTOR ? (size_t)x.n_stack * (size_t)x.k * sizeof(float) : group * (size_t)x.n_stack;
-    x.bytes = (bytes + 63) & ~(size_t)63;
+    x.bytes = (item_unit_bytes(&x) * (uint64_t)item_units(&x) + 63) & ~(uint64_t)63;
     it->at[it->n++] = x;
     return ERR_OK;
 }
 
 /* KV_B holds, per head, qk_nope rows that make keys and head_dim_v rows that make
  * values, all of kv_lora columns. */
-static err push_kv_b(struct items *it, const struct tensor_view *t, int layer, const struct hparams *hp,
+static err push_kv_b(struct weight_items *it, const struct tensor_view *t, int layer, const struct hparams *hp,
                      struct weight *set, struct why *why)
 {
     err e;
-    struct item x = {
+    struct weight_item x = {
         .role = W_KV_B, .layer = layer, .src_fmt = t->fmt, .row_bytes = t->row_bytes, .n_stack = hp->n_head};
     x.src_stack_bytes = (size_t)(hp->qk_nope + hp->head_dim_v) * t->row_bytes;
 
-    struct item keys = x, values = x;
+    struct weight_item keys = x, values = x;
     keys.kind = ITEM_TRANSPOSE;
     keys.fmt = FMT_F32;
     keys.n = hp->kv_lora;
     keys.k = hp->qk_nope;
-    keys.to = &set[W_K_B_PROJ];
+    keys.as = W_K_B_PROJ;
+    keys.to = &set[keys.as];
     TRY(items_push(it, keys, why));
 
     values.kind = ITEM_PACK;
@@ -88,24 +69,26 @@ static err push_kv_b(struct items *it, const struct tensor_view *t, int layer, c
     values.src_first = (size_t)hp->qk_nope * t->row_bytes;
     values.n = hp->head_dim_v;
     values.k = hp->kv_lora;
-    values.to = &set[W_V_B_PROJ];
+    values.as = W_V_B_PROJ;
+    values.to = &set[values.as];
     TRY(items_push(it, values, why));
     e = ERR_OK;
 out:
     return e;
 }
 
-static err push_tensor(struct items *it, const struct tensor_view *t, enum weight_role role, int layer,
+static err push_tensor(struct weight_items *it, const struct tensor_view *t, enum weight_role role, int layer,
                        const struct hparams *hp, struct weight *set, struct why *why)
 {
-    struct item x = {.to = &set[role],
-                     .role = role,
-                     .layer = layer,
-                     .src_fmt = t->fmt,
-                     .fmt = t->fmt,
-                     .row_bytes = t->row_bytes,
-                     .n = 1,
-                     .n_stack = 1};
+    struct weight_item x = {.to = &set[role],
+                            .role = role,
+                            .as = role,
+                            .layer = layer,
+                            .src_fmt = t->fmt,
+                            .fmt = weight_kind(role) == WEIGHT_VECTOR ? FMT_F32 : t->fmt,
+                            .row_bytes = t->row_bytes,
+                            .n = 1,
+                            .n_stack = 1};
     int64_t outer = 1;
 
     for (int d = 0; d < t->n_dims; d++)
@@ -158,7 +141,7 @@ static bool role_wanted(enum weight_role role, struct weight_range r)
 }
 
 /* Adds the tensor of `role` if the model has it. */
-static err list_role(struct items *it, const struct source *src, enum weight_role role, int layer,
+static err list_role(struct weight_items *it, const struct source *src, enum weight_role role, int layer,
                      struct weight *set, struct why *why)
 {
     struct tensor_view t;
@@ -196,12 +179,7 @@ out:
     return e;
 }
 
-static int item_units(const struct item *x)
-{
-    return x->kind == ITEM_VECTOR || x->kind == ITEM_TRANSPOSE ? x->n_stack : x->n_stack * pack_groups(x->n);
-}
-
-static uint64_t place_items(struct items *it)
+static uint64_t place_items(struct weight_items *it)
 {
     uint64_t total = 0;
     for (int i = 0; i < it->n; i++) {
@@ -211,113 +189,20 @@ static uint64_t place_items(struct items *it)
     return total;
 }
 
-/* f32 rows a worker needs while it converts one unit. */
-static size_t item_scratch(const struct item *x)
-{
-    if (x->kind == ITEM_WIDEN)
-        return (size_t)PACK_ROWS * (size_t)x->k;
-    if (x->kind == ITEM_TRANSPOSE)
-        return (size_t)x->n * (size_t)(x->k + 1);
-    return 0;
-}
-
-struct fill {
-    const struct item *item;
-    const char *src;
-    char *to;
-    float *scratch; /* [threads][scratch_each] */
-    size_t scratch_each;
-};
-
-static void fill_transposed(const struct item *x, char *dst, const char *src, float *tmp)
-{
-    float *row = tmp, *t = tmp + x->n; /* t [n][k] */
-    for (int j = 0; j < x->k; j++) {
-        fmt_dequant_row(x->src_fmt, row, src + (size_t)j * x->row_bytes, x->n);
-        for (int i = 0; i < x->n; i++)
-            t[(size_t)i * (size_t)x->k + (size_t)j] = row[i];
-    }
-    pack_rows(x->fmt, dst, t, (size_t)x->k * sizeof(float), x->n, x->k, 0, pack_groups(x->n));
-}
-
-static void fill_unit(const struct fill *f, int unit, float *tmp)
-{
-    const struct item *x = f->item;
-    if (x->kind == ITEM_VECTOR) {
-        fmt_dequant_row(x->src_fmt, (float *)f->to + (size_t)unit * (size_t)x->k,
-                        f->src + (size_t)unit * x->row_bytes, x->k);
-        return;
-    }
-    size_t group = pack_group_bytes(x->fmt, x->k);
-    int groups = pack_groups(x->n), stack = unit / groups, g = unit % groups;
-    if (x->kind == ITEM_TRANSPOSE) {
-        fill_transposed(x, f->to + (size_t)unit * group * (size_t)groups,
-                        f->src + (size_t)unit * x->src_stack_bytes, tmp);
-        return;
-    }
-    const char *src = f->src + x->src_first + (size_t)stack * x->src_stack_bytes;
-    char *dst = f->to + (size_t)stack * group * (size_t)groups;
-    if (x->kind == ITEM_PACK) {
-        pack_rows(x->fmt, dst, src, x->row_bytes, x->n, x->k, g, g + 1);
-        return;
-    }
-    int rows = x->n - g * PACK_ROWS;
-    if (rows > PACK_ROWS)
-        rows = PACK_ROWS;
-    for (int r = 0; r < rows; r++)
-        fmt_dequant_row(x->src_fmt, tmp + (size_t)r * (size_t)x->k,
-                        src + (size_t)(g * PACK_ROWS + r) * x->row_bytes, x->k);
-    pack_rows(x->fmt, dst + (size_t)g * group, tmp, (size_t)x->k * sizeof(float), rows, x->k, 0, 1);
-}
-
-static void fill_task(void *ctx, int first, int last, int worker)
-{
-    const struct fill *f = ctx;
-    for (int u = first; u < last; u++)
-        fill_unit(f, u, f->scratch + (size_t)worker * f->scratch_each);
-}
-
-/* block NULL: shape only. */
-static void bind_item(const struct item *x, const char *block)
+/* data NULL: shape only. */
+static void bind_item(const struct weight_item *x, const void *data)
 {
     struct weight *w = x->to;
     *w = (struct weight){.n_stack = x->n_stack};
     if (x->kind == ITEM_VECTOR) {
-        w->v = block ? (const float *)(block + x->offset) : NULL;
+        w->v = data;
         w->n = (int64_t)x->n_stack * x->k;
         return;
     }
     w->n = x->n;
-    w->w = (struct packed){.fmt = x->fmt, .n = x->n, .k = x->k};
-    w->w.data = block ? block + x->offset : NULL;
+    w->w = (struct packed){.fmt = x->fmt, .n = x->n, .k = x->k, .data = data};
     w->w.group_bytes = pack_group_bytes(x->fmt, x->k);
     w->stack_bytes = w->w.group_bytes * (size_t)pack_groups(x->n);
-}
-
-static err fill_items(struct weights *w, struct pool *pool, struct why *why)
-{
-    err e;
-    struct tensor_view view = {.data = NULL};
-    struct fill f = {.scratch = NULL};
-    for (int i = 0; i < w->items.n; i++)
-        if (item_scratch(&w->items.at[i]) > f.scratch_each)
-            f.scratch_each = item_scratch(&w->items.at[i]);
-    f.scratch_each = (f.scratch_each + 15) & ~(size_t)15;
-    f.scratch = mem_alloc(f.scratch_each * (size_t)pool_threads(pool) + 1, sizeof(float));
-    if (!f.scratch)
-        FAIL(ERR_NOMEM, "conversion buffers of %zu floats a thread", f.scratch_each);
-    for (int i = 0; i < w->items.n; i++) {
-        f.item = &w->items.at[i];
-        TRY(source_tensor(w->src, f.item->role, f.item->layer, &view, why));
-        f.src = view.data;
-        f.to = w->block + f.item->offset;
-        pool_run(pool, item_units(f.item), f.item->kind == ITEM_TRANSPOSE ? 1 : 16, fill_task, &f);
-        tensor_view_fini(&view);
-    }
-    e = ERR_OK;
-out:
-    free(f.scratch);
-    return e;
 }
 
 /* The head that is the embedding. */
@@ -353,26 +238,105 @@ out:
     return e;
 }
 
-err weights_load(struct weights *w, struct pool *pool, struct why *why)
+/* ---- loading ---- */
+
+static err alloc_block(struct weights *w, struct why *why)
 {
-    err e;
     uint64_t have = cpu_available_bytes();
     assert(!w->block);
     if (w->bytes > have || !(w->block = mem_alloc_raw(w->bytes + 64, 1)))
-        FAIL(ERR_NOMEM, "the weights of layers %d to %d need %.1f MiB and %.1f MiB are free", w->range.first,
-             w->range.last, (double)w->bytes / 0x1p20, (double)have / 0x1p20);
-    TRY(fill_items(w, pool, why));
-    for (int i = 0; i < w->items.n; i++)
-        bind_item(&w->items.at[i], w->block);
-    share_tied(w);
+        return why_set(why, ERR_NOMEM, "the weights of layers %d to %d need %.1f MiB and %.1f MiB are free",
+                       w->range.first, w->range.last, (double)w->bytes / 0x1p20, (double)have / 0x1p20);
+    return ERR_OK;
+}
+
+static err pack_all(struct weights *w, struct pool *pool, struct why *why)
+{
+    err e;
+    struct filler *f = NULL;
+    TRY(alloc_block(w, why));
+    TRY(filler_open(&w->items, w->src, pool, &f, why));
+    for (int i = 0; i < w->items.n; i++) {
+        const struct weight_item *x = &w->items.at[i];
+        TRY(filler_take(f, x, why));
+        filler_fill(f, 0, item_units(x), w->block + x->offset);
+        bind_item(x, w->block + x->offset);
+    }
 out:
+    filler_close(f);
     return e;
+}
+
+struct copy {
+    const struct weight_item *item;
+    char *to;
+    const char *from;
+};
+enum { COPY_PIECE = 1 << 20 };
+
+static void copy_task(void *ctx, int first, int last, int worker)
+{
+    const struct copy *c = ctx;
+    size_t at = (size_t)first * COPY_PIECE, end = (size_t)last * COPY_PIECE;
+    (void)worker;
+    memcpy(c->to + at, c->from + at, (end < c->item->bytes ? end : c->item->bytes) - at);
+}
+
+/* A file's pages lie where they were first read. Where the rank's cores see several memory
+ * domains, weights are copied into a block that is spread over them. */
+static err copy_spread(struct weights *w, struct pool *pool, const void **at, struct why *why)
+{
+    err e = alloc_block(w, why);
+    for (int i = 0; e == ERR_OK && i < w->items.n; i++) {
+        const struct weight_item *x = &w->items.at[i];
+        struct copy c = {x, w->block + x->offset, at[i]};
+        pool_run(pool, (int)((x->bytes + COPY_PIECE - 1) / COPY_PIECE), 1, copy_task, &c);
+        at[i] = c.to;
+    }
+    return e;
+}
+
+static err map_all(struct weights *w, struct pool *pool, struct why *why)
+{
+    err e;
+    const void **at = calloc((size_t)w->items.n + 1, sizeof *at);
+    if (!at)
+        FAIL(ERR_NOMEM, "a list of %d weights", w->items.n);
+    TRY(items_map(&w->items, w->src, w->range, head_is_tied(w->src), pool, &w->maps, at, why));
+    if (spread_active())
+        TRY(copy_spread(w, pool, at, why));
+    for (int i = 0; i < w->items.n; i++)
+        bind_item(&w->items.at[i], at[i]);
+out:
+    if (e || w->block)
+        weight_maps_close(&w->maps);
+    free(at);
+    return e;
+}
+
+err weights_load(struct weights *w, struct pool *pool, struct why *why)
+{
+    err e = source_shards(w->src) ? map_all(w, pool, why) : pack_all(w, pool, why);
+    if (e == ERR_OK)
+        share_tied(w);
+    return e;
+}
+
+err weights_write(const struct weights *w, const char *path, struct pool *pool, struct why *why)
+{
+    return items_write(&w->items, w->src, w->range, path, pool, why);
+}
+
+uint64_t weights_file_bytes(const struct weights *w)
+{
+    return packed_file_data((uint64_t)w->items.n) + w->bytes;
 }
 
 void weights_close(struct weights *w)
 {
     if (!w)
         return;
+    weight_maps_close(&w->maps);
     free(w->block);
     free(w->items.at);
     free(w->layers);

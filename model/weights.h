@@ -2,7 +2,8 @@
  *
  * Every matrix of the range is packed for the kernels and every vector widened
  * to f32, all in one 64-byte aligned block (huge pages where the system has
- * them), filled in parallel. A tied head shares the
+ * them), filled in parallel; those of a directory of shards, which lie in their files
+ * that way, are mapped and not copied. A tied head shares the
  * embedding's packed matrix when both are in the range. Block functions find a weight as
  * `weights_layer(w, l)[W_Q]`; an absent one has n == 0.
  *
@@ -50,9 +51,14 @@ struct weights;
  * ERR_SHAPE  a tensor's format or shape cannot be multiplied with */
 MUST_CHECK err weights_open(const struct source *src, struct weight_range r, struct weights **out,
                             struct why *why);
-/* Allocates and fills. src: the one given to weights_open(); nothing points into
- * it afterwards. ERR_NOMEM: the reason gives what is needed and what there is. */
+/* Allocates and fills, or maps and checks sums. src: the one given to weights_open(); nothing
+ * points into it afterwards. ERR_NOMEM: the reason gives what is needed and what there is;
+ * ERR_NOTFOUND, ERR_FORMAT: a file of shards is missing or damaged. */
 MUST_CHECK err weights_load(struct weights *w, struct pool *pool, struct why *why);
+/* Writes what weights_load() would make to a file (packed_file.h) instead. */
+MUST_CHECK err weights_write(const struct weights *w, const char *path, struct pool *pool, struct why *why);
+/* How long that file is. */
+uint64_t weights_file_bytes(const struct weights *w);
 void weights_close(struct weights *w); /* NULL is fine */
 
 uint64_t weights_bytes(const struct weights *w);

@@ -107,23 +107,16 @@ static void walk(const struct planner *p, double limit, struct plan_stage *stage
 
 #define GIB (1024.0 * 1024.0 * 1024.0)
 
-/* Says what is short, on the cut that would be taken if memory were no matter. */
-static err refuse(struct planner *p, struct plan_stage *scratch, struct why *why)
+/* Says what is short on a cut. */
+static err refuse_cut(const struct planner *p, const struct plan_stage *cut, struct why *why)
 {
     uint64_t need = 0, have = 0;
-    double slowest;
     int bad = -1;
 
-    p->check_memory = false;
-    solve(p, -1);
-    slowest = *best_at(p, 0, 0);
-    solve(p, slowest);
-    walk(p, slowest, scratch);
-    p->check_memory = true;
     for (int i = 0; i < p->n; i++) {
-        need += stage_needs(p, &scratch[i]);
+        need += stage_needs(p, &cut[i]);
         have += p->nodes[i].memory_bytes;
-        if (bad < 0 && !stage_fits(p, i, &scratch[i]))
+        if (bad < 0 && !stage_fits(p, i, &cut[i]))
             bad = i;
     }
     if (bad < 0) /* cannot be: then a cut exists */
@@ -132,10 +125,35 @@ static err refuse(struct planner *p, struct plan_stage *scratch, struct why *why
         why, ERR_REFUSED,
         "stage %d (layers %d to %d) needs %.2f GiB: %.2f weights, %.2f KV cache, %.2f buffers; its node "
         "has %.2f GiB (in all %.2f GiB needed, %.2f there): add nodes, or lower --context or --kv-type",
-        bad + 1, scratch[bad].first, scratch[bad].last, (double)stage_needs(p, &scratch[bad]) / GIB,
-        (double)scratch[bad].weight_bytes / GIB, (double)scratch[bad].kv_bytes / GIB,
+        bad + 1, cut[bad].first, cut[bad].last, (double)stage_needs(p, &cut[bad]) / GIB,
+        (double)cut[bad].weight_bytes / GIB, (double)cut[bad].kv_bytes / GIB,
         (double)p->m->fixed_bytes / GIB, (double)p->nodes[bad].memory_bytes / GIB, (double)need / GIB,
         (double)have / GIB);
+}
+
+/* On the cut that would be taken if memory were no matter. */
+static err refuse(struct planner *p, struct plan_stage *scratch, struct why *why)
+{
+    double slowest;
+
+    p->check_memory = false;
+    solve(p, -1);
+    slowest = *best_at(p, 0, 0);
+    solve(p, slowest);
+    walk(p, slowest, scratch);
+    p->check_memory = true;
+    return refuse_cut(p, scratch, why);
+}
+
+/* before[i]: bytes of all layers in front of layer i. */
+static err sum_layers(struct planner *p, struct why *why)
+{
+    p->before = calloc((size_t)p->m->n_layer + 1, sizeof *p->before);
+    if (!p->before)
+        return why_set(why, ERR_NOMEM, "a plan of %d stages", p->n);
+    for (int i = 0; i < p->m->n_layer; i++)
+        p->before[i + 1] = p->before[i] + p->m->layer_bytes[i];
+    return ERR_OK;
 }
 
 err plan_cut(const struct plan_model *m, const struct plan_node *nodes, int n, struct plan_stage *stages,
@@ -156,13 +174,11 @@ err plan_cut(const struct plan_model *m, const struct plan_node *nodes, int n, s
         if (!(nodes[i].speed > 0))
             FAIL(ERR_INVAL, "node %d has speed %g", i + 1, nodes[i].speed);
 
-    p.before = calloc((size_t)m->n_layer + 1, sizeof *p.before);
+    TRY(sum_layers(&p, why));
     p.best = calloc(((size_t)n + 1) * ((size_t)m->n_layer + 1), sizeof *p.best);
     made = calloc((size_t)n, sizeof *made);
-    if (!p.before || !p.best || !made)
+    if (!p.best || !made)
         FAIL(ERR_NOMEM, "a plan of %d stages", n);
-    for (int i = 0; i < m->n_layer; i++)
-        p.before[i + 1] = p.before[i] + m->layer_bytes[i];
 
     solve(&p, -1);
     slowest = *best_at(&p, 0, 0);
@@ -178,6 +194,28 @@ err plan_cut(const struct plan_model *m, const struct plan_node *nodes, int n, s
 out:
     free(made);
     free(p.best);
+    free(p.before);
+    return e;
+}
+
+err plan_given(const struct plan_model *m, const struct plan_node *nodes, int n, struct plan_stage *stages,
+               struct why *why)
+{
+    err e;
+    struct planner p = {.m = m, .nodes = nodes, .n = n, .check_memory = true};
+    bool fits = true;
+
+    for (int i = 0; i < n; i++)
+        if (stages[i].first != (i ? stages[i - 1].last : 0) || stages[i].last < stages[i].first ||
+            stages[i].last > m->n_layer || (i == n - 1 && stages[i].last != m->n_layer))
+            FAIL(ERR_INVAL, "stage %d of %d: layers %d to %d of %d", i + 1, n, stages[i].first, stages[i].last, m->n_layer);
+    TRY(sum_layers(&p, why));
+    for (int i = 0; i < n; i++) {
+        stages[i] = stage_of(&p, i, stages[i].first, stages[i].last);
+        fits = fits && stage_fits(&p, i, &stages[i]);
+    }
+    e = fits ? ERR_OK : refuse_cut(&p, stages, why);
+out:
     free(p.before);
     return e;
 }

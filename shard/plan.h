@@ -56,4 +56,9 @@ void plan_model_fini(struct plan_model *m);
 MUST_CHECK err plan_cut(const struct plan_model *m, const struct plan_node *nodes, int n,
                         struct plan_stage *stages, struct why *why);
 
+/* The same for a cut that was made before: first and last of the stages are given, which
+ * follow each other over all layers; the rest is filled in and checked. */
+MUST_CHECK err plan_given(const struct plan_model *m, const struct plan_node *nodes, int n,
+                          struct plan_stage *stages, struct why *why);
+
 #endif

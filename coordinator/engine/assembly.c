@@ -11,6 +11,7 @@
 #include "base/cpu.h"
 #include "base/log.h"
 #include "model/kv.h"
+#include "model/shards.h"
 #include "proto/frame.h"
 
 #define DEFAULT_CONTEXT 8192
@@ -278,6 +279,19 @@ static void describe_nodes(const struct gather *g, struct plan_node *nodes)
     }
 }
 
+/* Shards were cut for a number of stages: with as many, each node needs only its own file. */
+static err choose_cut(const struct gather *g, const struct plan_model *m, const struct plan_node *nodes,
+                      struct plan_stage *stages, struct why *why)
+{
+    const struct shards *shards = source_shards(g->o->src);
+    const int n = g->a->n_stages;
+    if (!shards || shards->n_stages != n)
+        return plan_cut(m, nodes, n, stages, why);
+    for (int i = 0; i < n; i++)
+        stages[i] = (struct plan_stage){.first = shards->stages[i].first, .last = shards->stages[i].last};
+    return plan_given(m, nodes, n, stages, why);
+}
+
 static err cut(struct gather *g, struct why *why)
 {
     struct assembly *a = g->a;
@@ -290,7 +304,7 @@ static err cut(struct gather *g, struct why *why)
         FAIL(ERR_NOMEM, "plan");
     TRY(plan_model_fill(g->o->src, &a->limits, &a->kernels, g->o->threads, &m, why));
     describe_nodes(g, nodes);
-    TRY(plan_cut(&m, nodes, a->n_stages, stages, why));
+    TRY(choose_cut(g, &m, nodes, stages, why));
     for (int i = 0; i < a->n_stages; i++)
         a->members[i].stage = stages[i];
 out:

@@ -1,0 +1,313 @@
+/* shards.c - shards.json, read and written; see shards.h. */
+#include "model/shards.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "model/mapped.h"
+
+enum { MAX_STAGES = 4096, MAX_INLINE = 1 << 16 /* values of a table */ };
+
+bool shards_here(const char *path)
+{
+    struct stat st;
+    char *file;
+    bool here = asprintf(&file, "%s/%s", path, SHARDS_FILE) >= 0;
+    if (here) {
+        here = stat(file, &st) == 0 && S_ISREG(st.st_mode);
+        free(file);
+    }
+    return here;
+}
+
+/* ---- reading ------------------------------------------------------------------------------ */
+
+struct parse {
+    const char *path; /* of the directory, for reasons */
+    struct arena *a;
+    struct why *why;
+};
+
+static err bad(const struct parse *p, const char *what)
+{
+    return why_set(p->why, ERR_FORMAT, "%s/%s: %s", p->path, SHARDS_FILE, what);
+}
+
+static err take_text(const struct parse *p, const json_t *from, const char *key, const char **out)
+{
+    const json_t *v = json_object_get(from, key);
+    if (!json_is_string(v) || json_string_length(v) > 4096 || strlen(json_string_value(v)) != json_string_length(v))
+        return why_set(p->why, ERR_FORMAT, "%s/%s: \"%s\" is not a text", p->path, SHARDS_FILE, key);
+    *out = arena_strndup(p->a, json_string_value(v), json_string_length(v));
+    return *out ? ERR_OK : why_set(p->why, ERR_NOMEM, "%s/%s: no memory", p->path, SHARDS_FILE);
+}
+
+static err take_count(const struct parse *p, const json_t *from, const char *key, int64_t most, int64_t *out)
+{
+    const json_t *v = json_object_get(from, key);
+    if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > most)
+        return why_set(p->why, ERR_FORMAT, "%s/%s: \"%s\" is not a count of at most %lld", p->path, SHARDS_FILE, key,
+                       (long long)most);
+    *out = json_integer_value(v);
+    return ERR_OK;
+}
+
+static err parse_stage(const struct parse *p, const json_t *v, struct shard_stage *s)
+{
+    err e;
+    int64_t first, last, bytes;
+    TRY(take_text(p, v, "file", &s->file));
+    if (strchr(s->file, '/') || !s->file[0] || s->file[0] == '.')
+        return bad(p, "a stage's file is not the name of a file here");
+    TRY(take_count(p, v, "first", INT32_MAX, &first));
+    TRY(take_count(p, v, "last", INT32_MAX, &last));
+    TRY(take_count(p, v, "bytes", INT64_MAX, &bytes));
+    s->first = (int)first;
+    s->last = (int)last;
+    s->bytes = (uint64_t)bytes;
+    s->embed = json_is_true(json_object_get(v, "embedding"));
+    s->head = json_is_true(json_object_get(v, "head"));
+out:
+    return e;
+}
+
+/* Stages follow each other, the first embeds, the last has the head. */
+static err parse_stages(const struct parse *p, const json_t *list, struct shards *s)
+{
+    const size_t n = json_array_size(list);
+    if (n < 1 || n > MAX_STAGES)
+        return bad(p, "\"stages\" is not a list of stages");
+    s->stages = arena_array(p->a, n, sizeof *s->stages);
+    if (!s->stages)
+        return why_set(p->why, ERR_NOMEM, "%s: %zu stages", p->path, n);
+    s->n_stages = (int)n;
+    for (size_t i = 0; i < n; i++) {
+        struct shard_stage *x = &s->stages[i];
+        err e = parse_stage(p, json_array_get(list, i), x);
+        if (e)
+            return e;
+        if (x->first != (i ? x[-1].last : 0) || x->last < x->first || x->embed != (i == 0) || x->head != (i == n - 1))
+            return bad(p, "the stages do not follow each other");
+    }
+    return ERR_OK;
+}
+
+static enum fmt format_of(const char *name)
+{
+    int f = 0;
+    while (f < FMT_COUNT && strcmp(fmt_traits[f].name, name) != 0)
+        f++;
+    return (enum fmt)f;
+}
+
+static err parse_shape(const struct parse *p, const json_t *list, struct file_tensor *t)
+{
+    int64_t elements = 1;
+    t->n_dims = (int)json_array_size(list);
+    if (t->n_dims < 1 || t->n_dims > 4)
+        return bad(p, "a tensor has no shape");
+    for (int i = 0; i < 4; i++) {
+        t->dims[i] = i < t->n_dims ? json_integer_value(json_array_get(list, (size_t)i)) : 1;
+        if (t->dims[i] < 1 || __builtin_mul_overflow(elements, t->dims[i], &elements) || elements > INT64_MAX / 8)
+            return bad(p, "a tensor has an impossible shape");
+    }
+    return ERR_OK;
+}
+
+/* The few tables whose values are read as they lie: f32. */
+static err parse_values(const struct parse *p, const json_t *list, struct file_tensor *t)
+{
+    if (!list)
+        return ERR_OK;
+    const size_t n = json_array_size(list);
+    if (t->fmt != FMT_F32 || n > MAX_INLINE || file_tensor_elements(t) != (int64_t)n)
+        return bad(p, "a tensor has other values than its shape says");
+    float *data = arena_array(p->a, n, sizeof *data);
+    if (!data)
+        return why_set(p->why, ERR_NOMEM, "%s: %zu values", p->path, n);
+    for (size_t i = 0; i < n; i++)
+        data[i] = (float)json_number_value(json_array_get(list, i));
+    t->data = (const uint8_t *)data;
+    return ERR_OK;
+}
+
+static err parse_tensor(const struct parse *p, const json_t *v, struct file_tensor *t)
+{
+    err e;
+    const char *format;
+    int64_t bytes;
+    TRY(take_text(p, v, "name", &t->name));
+    TRY(take_text(p, v, "type", &t->type_name));
+    TRY(take_text(p, v, "format", &format));
+    TRY(take_count(p, v, "bytes", INT64_MAX, &bytes));
+    TRY(parse_shape(p, json_object_get(v, "shape"), t));
+    t->bytes = (uint64_t)bytes;
+    t->fmt = format_of(format);
+    if (t->fmt != FMT_COUNT) {
+        t->row_bytes = fmt_row_bytes(t->fmt, t->dims[t->n_dims - 1]);
+        if (!t->row_bytes)
+            return bad(p, "a tensor's rows are not whole blocks");
+    }
+    TRY(parse_values(p, json_object_get(v, "values"), t));
+out:
+    return e;
+}
+
+static err parse_tensors(const struct parse *p, const json_t *list, struct catalog *out)
+{
+    err e;
+    if (!json_array_size(list))
+        return bad(p, "\"tensors\" is not a list of tensors");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        struct file_tensor t = {0};
+        TRY(parse_tensor(p, json_array_get(list, i), &t));
+        TRY(catalog_push(out, &t, p->why));
+    }
+    e = catalog_sort(out, p->why);
+    if (e)
+        why_prefix(p->why, e, "%s", p->path);
+out:
+    return e;
+}
+
+static err parse_root(const struct parse *p, const json_t *root, struct shards *s, struct catalog *tensors)
+{
+    err e;
+    struct why *why = p->why;
+    const char *facts;
+    int64_t version, bytes;
+    TRY(take_count(p, root, "cordee_shards", INT32_MAX, &version));
+    if (version != SHARDS_VERSION)
+        FAIL(ERR_UNSUPPORTED, "%s/%s: version %d, %d is known here: write the shards again", p->path, SHARDS_FILE,
+             (int)version, SHARDS_VERSION);
+    TRY(take_text(p, root, "model", &s->name));
+    TRY(take_text(p, root, "hash", &s->hash));
+    TRY(take_text(p, root, "facts", &facts));
+    TRY(take_text(p, root, "facts_hash", &s->facts_hash));
+    TRY(take_count(p, root, "file_bytes", INT64_MAX, &bytes));
+    if (strlen(s->hash) != 16)
+        return bad(p, "\"hash\" is not 16 digits");
+    s->gguf = strcmp(facts, "gguf") == 0;
+    s->file_bytes = (uint64_t)bytes;
+    TRY(parse_stages(p, json_object_get(root, "stages"), s));
+    TRY(parse_tensors(p, json_object_get(root, "tensors"), tensors));
+out:
+    return e;
+}
+
+err shards_parse(const char *text, size_t len, const char *path, struct arena *a, struct shards *out,
+                 struct catalog *tensors, struct why *why)
+{
+    err e;
+    json_error_t at;
+    struct parse p = {path, a, why};
+    struct shards s = {.path = path};
+    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &at);
+    if (!json_is_object(root))
+        FAIL(ERR_FORMAT, "%s/%s: line %d: %s", path, SHARDS_FILE, root ? 1 : at.line, root ? "not an object" : at.text);
+    TRY(parse_root(&p, root, &s, tensors));
+    *out = s;
+out:
+    json_decref(root);
+    return e;
+}
+
+err shards_read(const char *path, struct arena *a, struct shards *out, struct catalog *tensors, struct why *why)
+{
+    err e;
+    struct mapped m = {0};
+    const char *file = arena_path(a, path, SHARDS_FILE), *own = arena_strndup(a, path, strlen(path));
+    if (!file || !own)
+        FAIL(ERR_NOMEM, "%s: no memory", path);
+    TRY(mapped_open(file, &m, why));
+    TRY(shards_parse(m.data ? (const char *)m.data : "", m.size, own, a, out, tensors, why));
+out:
+    mapped_close(&m);
+    return e;
+}
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+static json_t *stages_json(const struct shards *s)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < s->n_stages; i++) {
+        const struct shard_stage *x = &s->stages[i];
+        json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:b, s:b, s:I}", "file", x->file, "first", x->first, "last",
+                                              x->last, "embedding", x->embed, "head", x->head, "bytes",
+                                              (json_int_t)x->bytes));
+    }
+    return list;
+}
+
+static json_t *values_json(const struct file_tensor *t)
+{
+    json_t *list = json_array();
+    for (int64_t i = 0; i < file_tensor_elements(t); i++) {
+        float x;
+        memcpy(&x, t->data + (size_t)i * sizeof x, sizeof x);
+        json_array_append_new(list, json_real((double)x));
+    }
+    return list;
+}
+
+static json_t *tensors_json(const struct catalog *c)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < c->n; i++) {
+        const struct file_tensor *t = &c->t[i];
+        json_t *shape = json_array();
+        for (int d = 0; d < t->n_dims; d++)
+            json_array_append_new(shape, json_integer(t->dims[d]));
+        json_t *x = json_pack("{s:s, s:s, s:s, s:o, s:I}", "name", t->name, "type", t->type_name, "format",
+                              t->fmt == FMT_COUNT ? "" : fmt_traits[t->fmt].name, "shape", shape, "bytes",
+                              (json_int_t)t->bytes);
+        if (t->data)
+            json_object_set_new(x, "values", values_json(t));
+        json_array_append_new(list, x);
+    }
+    return list;
+}
+
+static err write_json(const json_t *root, const char *part, const char *path, struct why *why)
+{
+    FILE *f = fopen(part, "we");
+    bool good = f && json_dumpf(root, f, JSON_INDENT(1) | JSON_COMPACT | JSON_ENSURE_ASCII) == 0 && fflush(f) == 0 &&
+                fsync(fileno(f)) == 0;
+    int code = errno;
+    if (f && fclose(f) != 0 && good) {
+        good = false;
+        code = errno;
+    }
+    if (good && rename(part, path) != 0) {
+        good = false;
+        code = errno;
+    }
+    if (!good && f)
+        unlink(part);
+    return good ? ERR_OK : why_set(why, ERR_IO, "%s: %s", path, strerror(code));
+}
+
+err shards_write(const struct shards *s, const struct catalog *tensors, struct why *why)
+{
+    err e;
+    char *path = NULL, *part = NULL;
+    json_t *root = json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:o, s:o}", "cordee_shards", SHARDS_VERSION, "model", s->name,
+                             "hash", s->hash, "facts", s->gguf ? "gguf" : "hf", "facts_hash", s->facts_hash, "file_bytes",
+                             (json_int_t)s->file_bytes, "stages", stages_json(s), "tensors", tensors_json(tensors));
+    if (asprintf(&path, "%s/%s", s->path, SHARDS_FILE) < 0)
+        path = NULL;
+    if (!root || !path || asprintf(&part, "%s.part", path) < 0)
+        FAIL(ERR_NOMEM, "%s/%s", s->path, SHARDS_FILE);
+    TRY(write_json(root, part, path, why));
+out:
+    json_decref(root);
+    free(part);
+    free(path);
+    return e;
+}

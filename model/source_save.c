@@ -1,0 +1,72 @@
+/* source_save.c - a source's facts and shapes, written as a directory of shards. */
+#include "model/source_own.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "model/shards.h"
+
+err source_save_facts(const struct source *s, const char *dir, struct why *why)
+{
+    if (!s->reader.type->save)
+        return why_set(why, ERR_INVAL, "%s: these are shards; new ones are made from the model that they were made from",
+                       s->reader.path);
+    return s->reader.type->save(s->reader.ctx, dir, why);
+}
+
+/* Values of tables that a source hands on as they lie (source.c). */
+static const uint8_t *values_of(const struct source *s, const struct file_tensor *t)
+{
+    const struct binding *b = &s->bind;
+    return t == b->model[W_ROPE_SHORT].t || t == b->model[W_ROPE_LONG].t ? t->data : NULL;
+}
+
+/* The shapes of all tensors as rows that can be multiplied: a codec is a matter of the files. */
+static err copy_shapes(const struct source *s, struct catalog *out, struct why *why)
+{
+    for (size_t i = 0; i < s->reader.tensors.n; i++) {
+        const struct file_tensor *t = &s->reader.tensors.t[i];
+        struct file_tensor shape = {.name = t->name, .type_name = t->type_name, .fmt = t->fmt, .n_dims = t->n_dims,
+                                    .row_bytes = t->row_bytes, .bytes = t->bytes, .data = values_of(s, t)};
+        memcpy(shape.dims, t->dims, sizeof shape.dims);
+        err e = catalog_push(out, &shape, why);
+        if (e)
+            return e;
+    }
+    return ERR_OK;
+}
+
+/* What the small files in dir say once they are read again. */
+static err hash_of_facts(const struct source *s, const char *dir, char hash[17], struct why *why)
+{
+    struct reader facts = {0};
+    struct arena a;
+    arena_init(&a, 0);
+    const bool gguf = s->reader.type->names == NAMES_GGUF;
+    const char *path = gguf ? arena_path(&a, dir, SHARDS_FACTS_GGUF) : dir;
+    err e = !path  ? why_set(why, ERR_NOMEM, "%s: no memory", dir)
+            : gguf ? reader_gguf_open(path, &facts, why)
+                   : reader_hf_open(path, &facts, why);
+    if (!e)
+        reader_hash(&facts, hash);
+    reader_close(&facts);
+    arena_fini(&a);
+    return e;
+}
+
+err source_save_index(const struct source *s, const char *dir, struct shard_stage *stages, int n_stages,
+                      struct why *why)
+{
+    err e;
+    char hash[17];
+    struct catalog shapes = {0};
+    struct shards d = {.path = dir, .name = source_name(s), .hash = s->hash, .facts_hash = hash,
+                       .gguf = s->reader.type->names == NAMES_GGUF, .file_bytes = s->reader.file_bytes,
+                       .stages = stages, .n_stages = n_stages};
+    TRY(hash_of_facts(s, dir, hash, why));
+    TRY(copy_shapes(s, &shapes, why));
+    TRY(shards_write(&d, &shapes, why));
+out:
+    catalog_fini(&shapes);
+    return e;
+}

@@ -1,0 +1,194 @@
+/* write.c - see write.h. */
+#include "shard/write.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "model/packed_file.h"
+#include "model/weights.h"
+
+static bool holds(const struct packed_file *f, const char *hash, const struct shard_stage *s)
+{
+    const struct packed_head *h = packed_file_head(f);
+    return memcmp(h->model, hash, sizeof h->model) == 0 && h->first == s->first && h->last == s->last &&
+           h->embed == s->embed && h->head == s->head;
+}
+
+static uint64_t size_of(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+/* A file that has its name is whole; is it this stage's? */
+static bool there_already(const char *path, const struct shard_job *job, const struct shard_stage *s)
+{
+    struct packed_file *f;
+    if (packed_file_open(path, &f, NULL) != ERR_OK)
+        return false;
+    bool same = holds(f, source_hash(job->src), s);
+    packed_file_close(f);
+    return same;
+}
+
+static err write_stage(const struct shard_job *job, const char *path, const struct shard_stage *s, struct why *why)
+{
+    err e;
+    struct weights *w = NULL;
+    const struct weight_range range = {s->first, s->last, s->embed, s->head};
+    TRY(weights_open(job->src, range, &w, why));
+    TRY(weights_write(w, path, job->pool, why));
+out:
+    weights_close(w);
+    return e;
+}
+
+/* What the file will be long: known without writing it, for the nodes that write another one. */
+static err size_stage(const struct shard_job *job, struct shard_stage *s, struct why *why)
+{
+    err e;
+    struct weights *w;
+    const struct weight_range range = {s->first, s->last, s->embed, s->head};
+    TRY(weights_open(job->src, range, &w, why));
+    s->bytes = weights_file_bytes(w);
+    weights_close(w);
+out:
+    return e;
+}
+
+static err make_directory(const struct shard_job *job, struct why *why)
+{
+    struct shards old;
+    struct catalog tensors = {0};
+    struct arena a;
+    err e = ERR_OK;
+    arena_init(&a, 0);
+    if (mkdir(job->dir, 0777) != 0 && errno != EEXIST)
+        FAIL(ERR_IO, "%s: %s", job->dir, strerror(errno));
+    if (shards_here(job->dir)) {
+        TRY(shards_read(job->dir, &a, &old, &tensors, why));
+        if (strcmp(old.hash, source_hash(job->src)) != 0 || old.n_stages != job->n_stages)
+            FAIL(ERR_INVAL, "%s: holds other shards (%s, %d stages); give another directory or remove them", job->dir,
+                 old.name, old.n_stages);
+    }
+out:
+    catalog_fini(&tensors);
+    arena_fini(&a);
+    return e;
+}
+
+static err make_stage(const struct shard_job *job, int i, struct shard_stage *s, struct why *why)
+{
+    err e;
+    char *path;
+    if (asprintf(&path, "%s/%s", job->dir, s->file) < 0)
+        return why_set(why, ERR_NOMEM, "%s", job->dir);
+    TRY(size_stage(job, s, why));
+    if (job->only && job->only != i + 1)
+        goto out;
+    const bool kept = there_already(path, job, s) && size_of(path) == s->bytes;
+    if (!kept)
+        TRY(write_stage(job, path, s, why));
+    job->told(job->ctx, i + 1, s, kept ? SHARD_KEPT : SHARD_WRITTEN, NULL);
+out:
+    free(path);
+    return e;
+}
+
+err shards_make(const struct shard_job *job, struct why *why)
+{
+    err e;
+    struct arena a;
+    arena_init(&a, 0);
+    struct shard_stage *stages = arena_array(&a, (size_t)job->n_stages, sizeof *stages);
+    if (!stages)
+        FAIL(ERR_NOMEM, "%s: %d stages", job->dir, job->n_stages);
+    TRY(make_directory(job, why));
+    TRY(source_save_facts(job->src, job->dir, why));
+    for (int i = 0; i < job->n_stages; i++) {
+        const struct plan_stage *p = &job->stages[i];
+        char name[64];
+        int len = snprintf(name, sizeof name, "stage-%d-of-%d.cordee", i + 1, job->n_stages);
+        stages[i] = (struct shard_stage){arena_strndup(&a, name, (size_t)len), p->first, p->last, p->embed, p->head, 0};
+        if (!stages[i].file)
+            FAIL(ERR_NOMEM, "%s: no memory", job->dir);
+        TRY(make_stage(job, i, &stages[i], why));
+    }
+    TRY(source_save_index(job->src, job->dir, stages, job->n_stages, why));
+out:
+    arena_fini(&a);
+    return e;
+}
+
+/* ---- checking ------------------------------------------------------------------------------- */
+
+struct sums {
+    const struct packed_file *f;
+    atomic_int damaged; /* an entry's number; -1: none */
+};
+
+static void sum_task(void *ctx, int first, int last, int worker)
+{
+    struct sums *s = ctx;
+    (void)worker;
+    for (int i = first; i < last; i++)
+        if (!packed_weight_intact(packed_file_at(s->f, (size_t)i)))
+            atomic_store(&s->damaged, i);
+}
+
+static err check_file(const struct shards *d, const char *path, const struct shard_stage *s, struct pool *pool,
+                      struct why *why)
+{
+    err e;
+    struct packed_file *f = NULL;
+    TRY(packed_file_open(path, &f, why));
+    if (!holds(f, d->hash, s))
+        FAIL(ERR_FORMAT, "%s: of another model, or of other layers than %s says", path, SHARDS_FILE);
+    struct sums sums = {.f = f, .damaged = -1};
+    pool_run(pool, (int)packed_file_head(f)->n_entries, 1, sum_task, &sums);
+    const int bad = atomic_load(&sums.damaged);
+    if (bad >= 0)
+        FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum)", path,
+             weight_role_name(packed_file_at(f, (size_t)bad)->role), packed_file_at(f, (size_t)bad)->layer);
+    e = ERR_OK;
+out:
+    packed_file_close(f);
+    return e;
+}
+
+err shards_verify(const char *dir, bool local, struct pool *pool, shard_told_fn *told, void *ctx, struct why *why)
+{
+    err e, worst = ERR_OK;
+    struct source *src = NULL;
+    struct arena a;
+    int bad = 0;
+    arena_init(&a, 0);
+    if (!shards_here(dir))
+        FAIL(ERR_NOTFOUND, "%s: there is no %s", dir, SHARDS_FILE);
+    TRY(source_open(dir, &src, why)); /* the small files too */
+    const struct shards *d = source_shards(src);
+    for (int i = 0; i < d->n_stages; i++) {
+        const char *path = arena_path(&a, d->path, d->stages[i].file);
+        struct why reason = {""};
+        if (!path)
+            FAIL(ERR_NOMEM, "%s: no memory", dir);
+        err one = check_file(d, path, &d->stages[i], pool, &reason);
+        told(ctx, i + 1, &d->stages[i], one == ERR_OK ? SHARD_GOOD : one == ERR_NOTFOUND ? SHARD_MISSING : SHARD_DAMAGED,
+             one ? reason.text : NULL);
+        if (one && !(local && one == ERR_NOTFOUND)) {
+            worst = one;
+            bad++;
+        }
+    }
+    e = worst ? why_set(why, worst, "%s: %d of %d stages are missing or damaged", dir, bad, d->n_stages) : ERR_OK;
+out:
+    source_close(src);
+    arena_fini(&a);
+    return e;
+}
