@@ -30,3 +30,23 @@ void spread_block(void *block, size_t bytes)
     if (spread_active())
         syscall(SYS_mbind, block, bytes, MPOL_INTERLEAVE, spread_nodes, 8 * sizeof spread_nodes, 0);
 }
+
+double spread_elsewhere(const void *mapping, size_t bytes)
+{
+    enum { SAMPLES = 256 };
+    const uintptr_t page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)mapping & ~(page_bytes - 1);
+    const size_t pages = bytes / page_bytes, n = pages < SAMPLES ? pages : SAMPLES;
+    uintptr_t page[SAMPLES];
+    int node[SAMPLES], known = 0, elsewhere = 0;
+
+    for (size_t i = 0; i < n; i++)
+        page[i] = first + pages * i / n * page_bytes;
+    if (!n_spread || !n || syscall(SYS_move_pages, 0, n, page, NULL, node, 0) != 0)
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        if (node[i] >= 0 && node[i] < 64 * SPREAD_WORDS) { /* negative: not there yet */
+            known++;
+            elsewhere += !(spread_nodes[node[i] / 64] >> node[i] % 64 & 1);
+        }
+    return known ? (double)elsewhere / known : 0;
+}

@@ -29,4 +29,8 @@ bool spread_active(void);
  * spread_active(), or where the kernel refuses. */
 void spread_block(void *block, size_t bytes);
 
+/* The share (0..1) of a mapping's pages, touched before, that lie in other domains than
+ * those given to spread_set(). A sample; 0 where nothing was given or the kernel does not say. */
+double spread_elsewhere(const void *mapping, size_t bytes);
+
 #endif

@@ -1,15 +1,14 @@
 /* shards.c - shards.json, read and written; see shards.h. */
 #include "model/shards.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "model/mapped.h"
+#include "model/small_files.h"
 
 enum { MAX_STAGES = 4096, MAX_INLINE = 1 << 16 /* values of a table */ };
 
@@ -274,40 +273,18 @@ static json_t *tensors_json(const struct catalog *c)
     return list;
 }
 
-static err write_json(const json_t *root, const char *part, const char *path, struct why *why)
-{
-    FILE *f = fopen(part, "we");
-    bool good = f && json_dumpf(root, f, JSON_INDENT(1) | JSON_COMPACT | JSON_ENSURE_ASCII) == 0 && fflush(f) == 0 &&
-                fsync(fileno(f)) == 0;
-    int code = errno;
-    if (f && fclose(f) != 0 && good) {
-        good = false;
-        code = errno;
-    }
-    if (good && rename(part, path) != 0) {
-        good = false;
-        code = errno;
-    }
-    if (!good && f)
-        unlink(part);
-    return good ? ERR_OK : why_set(why, ERR_IO, "%s: %s", path, strerror(code));
-}
-
 err shards_write(const struct shards *s, const struct catalog *tensors, struct why *why)
 {
     err e;
-    char *path = NULL, *part = NULL;
     json_t *root = json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:o, s:o}", "cordee_shards", SHARDS_VERSION, "model", s->name,
                              "hash", s->hash, "facts", s->gguf ? "gguf" : "hf", "facts_hash", s->facts_hash, "file_bytes",
                              (json_int_t)s->file_bytes, "stages", stages_json(s), "tensors", tensors_json(tensors));
-    if (asprintf(&path, "%s/%s", s->path, SHARDS_FILE) < 0)
-        path = NULL;
-    if (!root || !path || asprintf(&part, "%s.part", path) < 0)
+    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_ENSURE_ASCII) : NULL;
+    if (!text)
         FAIL(ERR_NOMEM, "%s/%s", s->path, SHARDS_FILE);
-    TRY(write_json(root, part, path, why));
+    TRY(file_write(s->path, SHARDS_FILE, text, strlen(text), why));
 out:
+    free(text);
     json_decref(root);
-    free(part);
-    free(path);
     return e;
 }

@@ -2,24 +2,49 @@
 #include "model/small_files.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 
+/* All of it to an open descriptor, and to the disk. */
+static bool put_all(int fd, const char *data, size_t len)
+{
+    while (len) {
+        ssize_t n = write(fd, data, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        data += n;
+        len -= (size_t)n;
+    }
+    return fchmod(fd, 0644) == 0 && fsync(fd) == 0;
+}
+
+/* Under a name of its own first: whoever reads it meanwhile, or writes it too, finds a whole file. */
 err file_write(const char *dir, const char *name, const void *data, size_t len, struct why *why)
 {
-    char *path = NULL;
+    char *path = NULL, *part = NULL;
+    int fd = -1;
     err e = ERR_OK;
-    if (asprintf(&path, "%s/%s", dir, name) < 0)
-        return why_set(why, ERR_NOMEM, "%s", name);
-    FILE *f = fopen(path, "we");
-    bool good = f && fwrite(data, 1, len, f) == len && fflush(f) == 0;
-    if (!good)
+    if (asprintf(&path, "%s/%s", dir, name) < 0 || asprintf(&part, "%s.XXXXXX", path) < 0)
+        FAIL(ERR_NOMEM, "%s", name);
+    fd = mkostemp(part, O_CLOEXEC);
+    if (fd < 0)
+        FAIL(ERR_IO, "%s: %s", path, strerror(errno));
+    if (!put_all(fd, data, len) || rename(part, path) != 0) {
         e = why_set(why, ERR_IO, "%s: %s", path, strerror(errno));
-    if (f && fclose(f) != 0 && e == ERR_OK)
-        e = why_set(why, ERR_IO, "%s: %s", path, strerror(errno));
+        unlink(part);
+    }
+out:
+    if (fd >= 0)
+        close(fd);
+    free(part);
     free(path);
     return e;
 }

@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 
-/* dir/name = len bytes of data. ERR_IO: the system's reason. */
+/* dir/name = len bytes of data, all of them or none. ERR_IO: the system's reason. */
 MUST_CHECK err file_write(const char *dir, const char *name, const void *data, size_t len, struct why *why);
 /* to/name = from/name. *found is set to true if there is such a file, and left alone if not. */
 MUST_CHECK err file_copy(const char *from, const char *to, const char *name, bool *found, struct why *why);

@@ -273,6 +273,7 @@ struct copy {
     const char *from;
 };
 enum { COPY_PIECE = 1 << 20 };
+#define FAR_SHARE 0.05
 
 static void copy_task(void *ctx, int first, int last, int worker)
 {
@@ -282,9 +283,10 @@ static void copy_task(void *ctx, int first, int last, int worker)
     memcpy(c->to + at, c->from + at, (end < c->item->bytes ? end : c->item->bytes) - at);
 }
 
-/* A file's pages lie where they were first read. Where the rank's cores see several memory
- * domains, weights are copied into a block that is spread over them. */
-static err copy_spread(struct weights *w, struct pool *pool, const void **at, struct why *why)
+/* A file's pages lie where they were first read, and cannot be moved. Weights are copied into
+ * memory of the rank's own if they would be far from its cores: if those see several memory
+ * domains, over which the block is spread, or another one than the pages lie in. */
+static err copy_near(struct weights *w, struct pool *pool, const void **at, struct why *why)
 {
     err e = alloc_block(w, why);
     for (int i = 0; e == ERR_OK && i < w->items.n; i++) {
@@ -296,6 +298,14 @@ static err copy_spread(struct weights *w, struct pool *pool, const void **at, st
     return e;
 }
 
+static bool better_copied(const struct weights *w, const void *const *at)
+{
+    double far_bytes = 0;
+    for (int i = 0; i < w->items.n; i++)
+        far_bytes += spread_elsewhere(at[i], w->items.at[i].bytes) * (double)w->items.at[i].bytes;
+    return spread_active() || far_bytes > FAR_SHARE * (double)w->bytes;
+}
+
 static err map_all(struct weights *w, struct pool *pool, struct why *why)
 {
     err e;
@@ -303,8 +313,8 @@ static err map_all(struct weights *w, struct pool *pool, struct why *why)
     if (!at)
         FAIL(ERR_NOMEM, "a list of %d weights", w->items.n);
     TRY(items_map(&w->items, w->src, w->range, head_is_tied(w->src), pool, &w->maps, at, why));
-    if (spread_active())
-        TRY(copy_spread(w, pool, at, why));
+    if (better_copied(w, at))
+        TRY(copy_near(w, pool, at, why));
     for (int i = 0; i < w->items.n; i++)
         bind_item(&w->items.at[i], at[i]);
 out:
@@ -341,6 +351,11 @@ void weights_close(struct weights *w)
     free(w->items.at);
     free(w->layers);
     free(w);
+}
+
+bool weights_mapped(const struct weights *w)
+{
+    return w->maps.n > 0;
 }
 
 uint64_t weights_bytes(const struct weights *w)

@@ -62,6 +62,8 @@ uint64_t weights_file_bytes(const struct weights *w);
 void weights_close(struct weights *w); /* NULL is fine */
 
 uint64_t weights_bytes(const struct weights *w);
+/* Whether they are views of files: the page cache's memory, not the rank's. */
+bool weights_mapped(const struct weights *w);
 /* [W_COUNT], for first <= layer < last. */
 const struct weight *weights_layer(const struct weights *w, int layer);
 /* [W_COUNT], the roles of the whole model. */

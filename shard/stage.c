@@ -164,6 +164,11 @@ void stage_close(struct stage *s)
     free(s);
 }
 
+bool stage_mapped(const struct stage *s)
+{
+    return weights_mapped(s->weights);
+}
+
 void stage_adopt(struct stage *s)
 {
     pool_bind_caller(s->f.pool);

@@ -46,6 +46,8 @@ MUST_CHECK err stage_measure(const struct source *src, struct stage_range range,
 MUST_CHECK err stage_open(const struct source *src, struct stage_range range, const struct stage_limits *lim,
                           const struct kernels *k, struct pool *pool, struct stage **out, struct why *why);
 void stage_close(struct stage *s); /* NULL is fine */
+/* Whether its weights are mapped from shards: the page cache's memory. */
+bool stage_mapped(const struct stage *s);
 
 /* The calling thread is the one that will step: it takes the pool's first core, if
  * the pool is bound to cores. */

@@ -217,9 +217,10 @@ static err follow_plan(struct rank *r, const Cordee__Plan *p, struct why *why)
     TRY(stage_open(r->src, r->range, &lim, &r->kernels, r->pool, &r->stage, why));
     TRY(start_data_plane(r, p, stage, why));
     TRY(send_stats(r, true, why));
-    log_info("stage %d of %d: layers %d..%d%s%s, %.1f MiB weights, %.1f MiB KV, ready in %.1f s", stage,
+    log_info("stage %d of %d: layers %d..%d%s%s, %.1f MiB weights%s, %.1f MiB KV, ready in %.1f s", stage,
              (int)p->n_stage, r->range.first, r->range.last, r->range.embed ? ", embedding" : "",
-             r->range.head ? ", head" : "", (double)r->bytes.weights / 1048576, (double)r->bytes.kv / 1048576,
+             r->range.head ? ", head" : "", (double)r->bytes.weights / 1048576,
+             stage_mapped(r->stage) ? " (mapped)" : "", (double)r->bytes.kv / 1048576,
              (double)(now_ms() - t0) / 1000);
 out:
     return e;
