@@ -1,7 +1,9 @@
 /* shards.c - shards.json, read and written; see shards.h. */
 #include "model/shards.h"
 
+#include <float.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,8 @@
 #include "model/small_files.h"
 
 enum { MAX_STAGES = 4096, MAX_INLINE = 1 << 16 /* values of a table */ };
+
+#define FILE_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 bool shards_here(const char *path)
 {
@@ -56,21 +60,30 @@ static err take_count(const struct parse *p, const json_t *from, const char *key
     return ERR_OK;
 }
 
+static err take_bool(const struct parse *p, const json_t *from, const char *key, bool *out)
+{
+    const json_t *v = json_object_get(from, key);
+    if (!json_is_boolean(v))
+        return why_set(p->why, ERR_FORMAT, "%s/%s: \"%s\" is neither true nor false", p->path, SHARDS_FILE, key);
+    *out = json_is_true(v);
+    return ERR_OK;
+}
+
 static err parse_stage(const struct parse *p, const json_t *v, struct shard_stage *s)
 {
     err e;
     int64_t first, last, bytes;
     TRY(take_text(p, v, "file", &s->file));
-    if (strchr(s->file, '/') || !s->file[0] || s->file[0] == '.')
+    if (!s->file[0] || s->file[0] == '.' || s->file[strspn(s->file, FILE_CHARACTERS)])
         return bad(p, "a stage's file is not the name of a file here");
     TRY(take_count(p, v, "first", INT32_MAX, &first));
     TRY(take_count(p, v, "last", INT32_MAX, &last));
     TRY(take_count(p, v, "bytes", INT64_MAX, &bytes));
+    TRY(take_bool(p, v, "embedding", &s->embed));
+    TRY(take_bool(p, v, "head", &s->head));
     s->first = (int)first;
     s->last = (int)last;
     s->bytes = (uint64_t)bytes;
-    s->embed = json_is_true(json_object_get(v, "embedding"));
-    s->head = json_is_true(json_object_get(v, "head"));
 out:
     return e;
 }
@@ -129,8 +142,12 @@ static err parse_values(const struct parse *p, const json_t *list, struct file_t
     float *data = arena_array(p->a, n, sizeof *data);
     if (!data)
         return why_set(p->why, ERR_NOMEM, "%s: %zu values", p->path, n);
-    for (size_t i = 0; i < n; i++)
-        data[i] = (float)json_number_value(json_array_get(list, i));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *x = json_array_get(list, i);
+        if (!json_is_number(x) || !(fabs(json_number_value(x)) <= (double)FLT_MAX))
+            return bad(p, "a tensor's value is not an f32 number");
+        data[i] = (float)json_number_value(x);
+    }
     t->data = (const uint8_t *)data;
     return ERR_OK;
 }
@@ -169,7 +186,7 @@ static err parse_tensors(const struct parse *p, const json_t *list, struct catal
     }
     e = catalog_sort(out, p->why);
     if (e)
-        why_prefix(p->why, e, "%s", p->path);
+        why_prefix(p->why, e, "%s/%s", p->path, SHARDS_FILE);
 out:
     return e;
 }
@@ -189,9 +206,11 @@ static err parse_root(const struct parse *p, const json_t *root, struct shards *
     TRY(take_text(p, root, "facts", &facts));
     TRY(take_text(p, root, "facts_hash", &s->facts_hash));
     TRY(take_count(p, root, "file_bytes", INT64_MAX, &bytes));
-    if (strlen(s->hash) != 16)
+    if (strlen(s->hash) != 16 || strspn(s->hash, "0123456789abcdef") != 16)
         return bad(p, "\"hash\" is not 16 digits");
     s->gguf = strcmp(facts, "gguf") == 0;
+    if (!s->gguf && strcmp(facts, "hf") != 0)
+        return bad(p, "\"facts\" is neither gguf nor hf");
     s->file_bytes = (uint64_t)bytes;
     TRY(parse_stages(p, json_object_get(root, "stages"), s));
     TRY(parse_tensors(p, json_object_get(root, "tensors"), tensors));
@@ -232,45 +251,63 @@ out:
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
+/* Each gives NULL for want of memory, or of JSON's words: for NaN, for bytes that are no UTF-8.
+ * json_pack() gives NULL if one of its parts is. */
+
+static bool push(json_t *list, json_t *x)
+{
+    return json_array_append_new(list, x) == 0;
+}
+
+static json_t *if_good(bool good, json_t *x)
+{
+    if (good)
+        return x;
+    json_decref(x);
+    return NULL;
+}
+
 static json_t *stages_json(const struct shards *s)
 {
     json_t *list = json_array();
-    for (int i = 0; i < s->n_stages; i++) {
+    bool good = true;
+    for (int i = 0; good && i < s->n_stages; i++) {
         const struct shard_stage *x = &s->stages[i];
-        json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:b, s:b, s:I}", "file", x->file, "first", x->first, "last",
-                                              x->last, "embedding", x->embed, "head", x->head, "bytes",
-                                              (json_int_t)x->bytes));
+        good = push(list, json_pack("{s:s, s:i, s:i, s:b, s:b, s:I}", "file", x->file, "first", x->first, "last", x->last,
+                                    "embedding", x->embed, "head", x->head, "bytes", (json_int_t)x->bytes));
     }
-    return list;
+    return if_good(good, list);
 }
 
 static json_t *values_json(const struct file_tensor *t)
 {
     json_t *list = json_array();
-    for (int64_t i = 0; i < file_tensor_elements(t); i++) {
+    bool good = true;
+    for (int64_t i = 0; good && i < file_tensor_elements(t); i++) {
         float x;
         memcpy(&x, t->data + (size_t)i * sizeof x, sizeof x);
-        json_array_append_new(list, json_real((double)x));
+        good = push(list, json_real((double)x));
     }
-    return list;
+    return if_good(good, list);
 }
 
 static json_t *tensors_json(const struct catalog *c)
 {
     json_t *list = json_array();
-    for (size_t i = 0; i < c->n; i++) {
+    bool good = true;
+    for (size_t i = 0; good && i < c->n; i++) {
         const struct file_tensor *t = &c->t[i];
         json_t *shape = json_array();
         for (int d = 0; d < t->n_dims; d++)
-            json_array_append_new(shape, json_integer(t->dims[d]));
+            good = push(shape, json_integer(t->dims[d])) && good;
         json_t *x = json_pack("{s:s, s:s, s:s, s:o, s:I}", "name", t->name, "type", t->type_name, "format",
                               t->fmt == FMT_COUNT ? "" : fmt_traits[t->fmt].name, "shape", shape, "bytes",
                               (json_int_t)t->bytes);
         if (t->data)
-            json_object_set_new(x, "values", values_json(t));
-        json_array_append_new(list, x);
+            good = json_object_set_new(x, "values", values_json(t)) == 0 && good;
+        good = push(list, x) && good;
     }
-    return list;
+    return if_good(good, list);
 }
 
 err shards_write(const struct shards *s, const struct catalog *tensors, struct why *why)
@@ -281,7 +318,8 @@ err shards_write(const struct shards *s, const struct catalog *tensors, struct w
                              (json_int_t)s->file_bytes, "stages", stages_json(s), "tensors", tensors_json(tensors));
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_ENSURE_ASCII) : NULL;
     if (!text)
-        FAIL(ERR_NOMEM, "%s/%s", s->path, SHARDS_FILE);
+        FAIL(ERR_UNSUPPORTED, "%s/%s: no memory, or a name that is not UTF-8 or a value that is no number", s->path,
+             SHARDS_FILE);
     TRY(file_write(s->path, SHARDS_FILE, text, strlen(text), why));
 out:
     free(text);
