@@ -148,20 +148,35 @@ static const struct packed_weight *find_in(const struct weight_maps *maps, enum 
     return NULL;
 }
 
-/* Which file should be here. */
-static err missing(const struct shards *d, const struct weight_item *x, struct why *why)
+static bool stage_holds(const struct shard_stage *s, const struct weight_item *x, struct weight_range range)
 {
-    for (int i = 0; i < d->n_stages; i++) {
-        const struct shard_stage *s = &d->stages[i];
-        const bool holds = weight_is_layer(x->as) ? s->first <= x->layer && x->layer < s->last
-                           : x->as == W_HEAD      ? s->head
-                                                  : s->embed;
-        if (holds)
-            return why_set(why, ERR_NOTFOUND, "%s: %s%s%.0d is in %s, which is not on this node: copy it here, or give each "
-                           "rank the stage that its node has", d->path, weight_role_name(x->as),
-                           weight_is_layer(x->as) ? " of layer " : "", weight_is_layer(x->as) ? x->layer : 0, s->file);
+    if (weight_is_layer(x->as))
+        return s->first <= x->layer && x->layer < s->last;
+    switch (x->as) {
+    case W_HEAD_NORM:
+    case W_HEAD_NORM_B:
+    case W_HEAD:
+    case W_HEAD_B:
+        return s->head;
+    case W_ROPE_FREQS: /* these are in all of them */
+    case W_ROPE_SHORT:
+    case W_ROPE_LONG:
+        return stage_matters(s, range, false);
+    default:
+        return s->embed;
     }
-    return why_set(why, ERR_NOTFOUND, "%s: there is no %s", d->path, weight_role_name(x->as));
+}
+
+/* Which file should be here. */
+static err missing(const struct shards *d, const struct weight_item *x, struct weight_range range, struct why *why)
+{
+    char what[64];
+    snprintf(what, sizeof what, weight_is_layer(x->as) ? "%s of layer %d" : "%s", weight_role_name(x->as), x->layer);
+    for (int i = 0; i < d->n_stages; i++)
+        if (stage_holds(&d->stages[i], x, range))
+            return why_set(why, ERR_NOTFOUND, "%s: %s is in %s, which is not on this node: copy it here, or give each "
+                           "rank the stage that its node has", d->path, what, d->stages[i].file);
+    return why_set(why, ERR_NOTFOUND, "%s: there is no %s", d->path, what);
 }
 
 struct check {
@@ -193,7 +208,7 @@ err items_map(const struct weight_items *items, const struct source *src, struct
         if (!w && x->as == W_HEAD && tied)
             w = find_in(maps, W_EMBD, 0);
         if (!w) {
-            e = missing(d, x, why);
+            e = missing(d, x, range, why);
             goto out;
         }
         if (w->fmt != x->fmt || w->n != x->n || w->k != x->k || w->n_stack != x->n_stack)
