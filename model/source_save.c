@@ -6,11 +6,19 @@
 
 #include "model/shards.h"
 
+static bool same_place(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 err source_save_facts(const struct source *s, const char *dir, struct why *why)
 {
     if (!s->reader.type->save)
         return why_set(why, ERR_INVAL, "%s: these are shards; new ones are made from the model that they were made from",
                        s->reader.path);
+    if (same_place(s->reader.path, dir))
+        return why_set(why, ERR_INVAL, "%s: the model itself is there; give another directory", dir);
     return s->reader.type->save(s->reader.ctx, dir, why);
 }
 

@@ -24,17 +24,49 @@ static uint64_t size_of(const char *path)
     return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
+/* ---- looking at a file ---------------------------------------------------------------------- */
+
+struct sums {
+    const struct packed_file *f;
+    atomic_int damaged; /* an entry's number; -1: none */
+};
+
+static void sum_task(void *ctx, int first, int last, int worker)
+{
+    struct sums *s = ctx;
+    (void)worker;
+    for (int i = first; i < last; i++)
+        if (!packed_weight_intact(packed_file_at(s->f, (size_t)i)))
+            atomic_store(&s->damaged, i);
+}
+
+/* Every byte of it. hash: of the model. */
+static err check_file(const char *hash, const char *path, const struct shard_stage *s, struct pool *pool,
+                      struct why *why)
+{
+    err e;
+    struct packed_file *f = NULL;
+    TRY(packed_file_open(path, &f, why));
+    if (!holds(f, hash, s))
+        FAIL(ERR_FORMAT, "%s: of another model, or of other layers than %s says", path, SHARDS_FILE);
+    struct sums sums = {.f = f, .damaged = -1};
+    pool_run(pool, (int)packed_file_head(f)->n_entries, 1, sum_task, &sums);
+    const int bad = atomic_load(&sums.damaged);
+    if (bad >= 0)
+        FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum)", path,
+             weight_role_name(packed_file_at(f, (size_t)bad)->role), packed_file_at(f, (size_t)bad)->layer);
+    e = ERR_OK;
+out:
+    packed_file_close(f);
+    return e;
+}
+
 /* ---- writing ------------------------------------------------------------------------------- */
 
-/* A file that has its name is whole; is it this stage's? */
+/* A file that has its name was whole once; is it this stage's, and still undamaged? */
 static bool there_already(const char *path, const struct shard_job *job, const struct shard_stage *s)
 {
-    struct packed_file *f;
-    if (packed_file_open(path, &f, NULL) != ERR_OK)
-        return false;
-    bool same = holds(f, source_hash(job->src), s);
-    packed_file_close(f);
-    return same;
+    return size_of(path) == s->bytes && check_file(source_hash(job->src), path, s, job->pool, NULL) == ERR_OK;
 }
 
 static err write_stage(const struct shard_job *job, const char *path, const struct shard_stage *s, struct why *why)
@@ -92,7 +124,7 @@ static err make_stage(const struct shard_job *job, int i, struct shard_stage *s,
     TRY(size_stage(job, s, why));
     if (job->only && job->only != i + 1)
         goto out;
-    const bool kept = there_already(path, job, s) && size_of(path) == s->bytes;
+    const bool kept = there_already(path, job, s);
     if (!kept)
         TRY(write_stage(job, path, s, why));
     job->told(job->ctx, i + 1, s, kept ? SHARD_KEPT : SHARD_WRITTEN, NULL);
@@ -128,40 +160,6 @@ out:
 
 /* ---- checking ------------------------------------------------------------------------------- */
 
-struct sums {
-    const struct packed_file *f;
-    atomic_int damaged; /* an entry's number; -1: none */
-};
-
-static void sum_task(void *ctx, int first, int last, int worker)
-{
-    struct sums *s = ctx;
-    (void)worker;
-    for (int i = first; i < last; i++)
-        if (!packed_weight_intact(packed_file_at(s->f, (size_t)i)))
-            atomic_store(&s->damaged, i);
-}
-
-static err check_file(const struct shards *d, const char *path, const struct shard_stage *s, struct pool *pool,
-                      struct why *why)
-{
-    err e;
-    struct packed_file *f = NULL;
-    TRY(packed_file_open(path, &f, why));
-    if (!holds(f, d->hash, s))
-        FAIL(ERR_FORMAT, "%s: of another model, or of other layers than %s says", path, SHARDS_FILE);
-    struct sums sums = {.f = f, .damaged = -1};
-    pool_run(pool, (int)packed_file_head(f)->n_entries, 1, sum_task, &sums);
-    const int bad = atomic_load(&sums.damaged);
-    if (bad >= 0)
-        FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum)", path,
-             weight_role_name(packed_file_at(f, (size_t)bad)->role), packed_file_at(f, (size_t)bad)->layer);
-    e = ERR_OK;
-out:
-    packed_file_close(f);
-    return e;
-}
-
 err shards_verify(const char *dir, bool local, struct pool *pool, shard_told_fn *told, void *ctx, struct why *why)
 {
     err e, worst = ERR_OK;
@@ -178,7 +176,7 @@ err shards_verify(const char *dir, bool local, struct pool *pool, shard_told_fn 
         struct why reason = {""};
         if (!path)
             FAIL(ERR_NOMEM, "%s: no memory", dir);
-        err one = check_file(d, path, &d->stages[i], pool, &reason);
+        err one = check_file(d->hash, path, &d->stages[i], pool, &reason);
         told(ctx, i + 1, &d->stages[i], one == ERR_OK ? SHARD_GOOD : one == ERR_NOTFOUND ? SHARD_MISSING : SHARD_DAMAGED,
              one ? reason.text : NULL);
         if (one && !(local && one == ERR_NOTFOUND)) {
