@@ -137,7 +137,7 @@ static err parse_values(const struct parse *p, const json_t *list, struct file_t
     if (!list)
         return ERR_OK;
     const size_t n = json_array_size(list);
-    if (t->fmt != FMT_F32 || n > MAX_INLINE || file_tensor_elements(t) != (int64_t)n)
+    if (t->fmt != FMT_F32 || n > MAX_INLINE || file_tensor_elements(t) != (int64_t)n || t->bytes != n * sizeof(float))
         return bad(p, "a tensor has other values than its shape says");
     float *data = arena_array(p->a, n, sizeof *data);
     if (!data)
