@@ -50,6 +50,7 @@ static void fill(struct shards *s, struct catalog *c)
     put(c, tensor("nothing to compute with", "I64", FMT_COUNT, 1, 9, 1, 1));
     struct file_tensor table = tensor("table", "F32", FMT_F32, 2, 2, 4, 1);
     table.data = (const uint8_t *)values;
+    table.bytes = sizeof values;
     put(c, table);
     struct why why = {""};
     assert_int_equal(catalog_sort(c, &why), ERR_OK);
@@ -251,6 +252,7 @@ static const struct {
     {"\"shape\":[3,256]", "\"shape\":[9223372036854775807,256]", ERR_FORMAT},
     {"\"shape\":[3,256]", "\"shape\":[65536,65536,65536,65536]", ERR_FORMAT},
     {"\"bytes\":432", "\"bytes\":-432", ERR_FORMAT},
+    {"\"bytes\":16", "\"bytes\":17", ERR_FORMAT}, /* the values are read by it */
     {"\"values\":[1,2,3,4]", "\"values\":[1,2,3]", ERR_FORMAT},
     {"\"values\":[1,2,3,4]", "\"values\":[1,2,3,4,5]", ERR_FORMAT},
     {"\"values\":[1,2,3,4]", "\"values\":[]", ERR_FORMAT},
