@@ -129,12 +129,92 @@ static void no_cut_is_better(void **state)
     }
 }
 
+/* A cut that shards were made for: bytes are filled in, memory counts, nothing is moved. */
+static void a_given_cut(void **state)
+{
+    uint64_t bytes[] = {10, 20, 30, 40};
+    struct plan_model m = {.n_layer = 4,
+                           .layer_bytes = bytes,
+                           .embed_bytes = 7,
+                           .head_bytes = 5,
+                           .kv_bytes_per_layer = 3,
+                           .fixed_bytes = 2};
+    struct plan_node nodes[3] = {{0, 1}, {0, 1}, {0, 1}};
+    struct plan_stage s[3] = {{.last = 1}, {.first = 1, .last = 1}, {.first = 1, .last = 4}};
+    struct why why = {""};
+
+    (void)state;
+    assert_int_equal(plan_given(&m, nodes, 3, s, &why), ERR_OK); /* uneven, with an empty stage */
+    for (int i = 0; i < 3; i++) {
+        static const uint64_t weights[] = {17, 0, 95}, kv[] = {3, 0, 9};
+        static const int last[] = {1, 1, 4};
+        assert_int_equal(s[i].first, i ? last[i - 1] : 0);
+        assert_int_equal(s[i].last, last[i]);
+        assert_int_equal(s[i].embed, i == 0);
+        assert_int_equal(s[i].head, i == 2);
+        assert_int_equal(s[i].weight_bytes, weights[i]);
+        assert_int_equal(s[i].kv_bytes, kv[i]);
+    }
+    nodes[2].memory_bytes = 106; /* 95 + 9 + 2, to the byte */
+    assert_int_equal(plan_given(&m, nodes, 3, s, &why), ERR_OK);
+    nodes[2].memory_bytes = 105;
+    assert_int_equal(plan_given(&m, nodes, 3, s, &why), ERR_REFUSED);
+    assert_non_null(strstr(why.text, "stage 3 (layers 1 to 4)"));
+    nodes[2].memory_bytes = 0;
+    s[0] = (struct plan_stage){.last = 4};
+    assert_int_equal(plan_given(&m, nodes, 1, s, &why), ERR_OK);
+    assert_true(s[0].embed && s[0].head && s[0].weight_bytes == 112 && s[0].kv_bytes == 12);
+}
+
+static void a_given_cut_that_is_too_large(void **state)
+{
+    uint64_t bytes[] = {3ull << 30, 3ull << 30};
+    struct plan_model m = {.n_layer = 2, .layer_bytes = bytes, .fixed_bytes = 1ull << 29};
+    struct plan_node nodes[2] = {{4ull << 30, 1}, {3ull << 30, 1}};
+    struct plan_stage s[2] = {{.last = 1}, {.first = 1, .last = 2}};
+    struct why why = {""};
+
+    (void)state;
+    assert_int_equal(plan_given(&m, nodes, 2, s, &why), ERR_REFUSED);
+    assert_non_null(strstr(why.text, "stage 2"));
+    assert_non_null(strstr(why.text, "3.50 GiB"));
+    assert_non_null(strstr(why.text, "3.00 GiB"));
+}
+
+static void a_cut_that_is_none(void **state)
+{
+    static const int cuts[][4] = {
+        /* first and last of two stages, of four layers */
+        {0, 2, 3, 4}, /* a gap */
+        {0, 3, 2, 4}, /* a layer twice */
+        {1, 2, 2, 4}, /* not from the first */
+        {0, 2, 2, 3}, /* not to the last */
+        {0, 2, 2, 5}, /* past it */
+        {0, 5, 5, 4}, /* backwards */
+        {0, 4, 4, 2147483647},
+    };
+    uint64_t bytes[4] = {1, 1, 1, 1};
+    struct plan_model m = {.n_layer = 4, .layer_bytes = bytes};
+    struct plan_node nodes[2] = {{0, 1}, {0, 1}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+        struct plan_stage s[2] = {{.first = cuts[i][0], .last = cuts[i][1]}, {.first = cuts[i][2], .last = cuts[i][3]}};
+        struct why why = {""};
+        assert_int_equal(plan_given(&m, nodes, 2, s, &why), ERR_INVAL);
+        assert_non_null(strstr(why.text, "of 4"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table),
         cmocka_unit_test(bytes_add_up),
         cmocka_unit_test(no_cut_is_better),
+        cmocka_unit_test(a_given_cut),
+        cmocka_unit_test(a_given_cut_that_is_too_large),
+        cmocka_unit_test(a_cut_that_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
