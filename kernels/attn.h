@@ -90,15 +90,12 @@ struct attn_next {
 
 /* Asks for `bytes` of each of the pages that are read next, from `at` on.
  * A prefetch that finds all miss buffers taken is dropped, and with it the line is not there
- * when it is wanted. Each line is asked for ATTN_ASK times on its way; where it is there already,
- * asking costs nearly nothing. */
+ * when it is wanted. So each line is asked for several times on its way, ATTN_ASK at most. */
 static inline __attribute__((always_inline)) void attn_ask(struct attn_next next, ptrdiff_t at, int bytes)
 {
-    for (int n = 0; n < next.n; n += 2)
-        for (int i = 0; i < bytes; i += 64) {
+    for (int n = 0; n < next.n; n++)
+        for (int i = 0; i < bytes; i += 64)
             __builtin_prefetch(next.page[n] + at + i, 0, 2); /* into the second-level cache */
-            __builtin_prefetch(next.page[n + 1] + at + i, 0, 2);
-        }
 }
 
 #endif

@@ -9,7 +9,7 @@
 #include "kernels/table.h"
 
 /* Raised whenever a kernel's bits change: it is part of kernels_name(). */
-#define KERNELS_REVISION 5
+#define KERNELS_REVISION 6
 
 enum { FOR_GEN = 1 << ROLE_GEN, FOR_PROMPT = 1 << ROLE_PROMPT, FOR_BOTH = FOR_GEN | FOR_PROMPT };
 

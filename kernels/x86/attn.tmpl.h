@@ -3,9 +3,9 @@
  * This file walks: passes over rows, spans and blocks of positions, the softmax, the sum
  * of the spans. The arithmetic comes from the file that includes this one, which defines
  *
- *   attn_form(a, row)          makes row->form of row->q
+ *   attn_form(t, a, row)       makes row->form of row->q
  *   attn_score_block           raw scores of the block's pages [first, end) into row->p
- *   attn_keep_weights          stores a vector of weights; returns what was stored
+ *   attn_keep_weights          stores a vector of weights; returns what they were rounded to
  *   attn_value_block           part = part * keep + sum of p v over these pages
  *
  * the blocks either with tiles of its own (attn_bf16_amx.c) or through attn_rows.tmpl.h.
@@ -37,7 +37,7 @@ INLINE float attn_exp(float x)
 }
 
 /* One step of the row's running softmax: scores of the block become weights. */
-INLINE void attn_soften(const struct attn *a, struct attn_row *row, int base)
+INLINE void attn_soften(enum kv_type t, const struct attn *a, struct attn_row *row, int base)
 {
     int first = row->from / V_LANES, end = (row->to + V_LANES - 1) / V_LANES;
     vf most = v_set(row->max), sum = v_zero();
@@ -50,7 +50,7 @@ INLINE void attn_soften(const struct attn *a, struct attn_row *row, int base)
     }
     float max = v_reduce_max(most);
     for (int g = first; g < end; g++)
-        sum = v_add(sum, attn_keep_weights(row, g, v_exp(v_sub(v_loadf(row->p + g * V_LANES), v_set(max)))));
+        sum = v_add(sum, attn_keep_weights(t, a, row, g, v_exp(v_sub(v_loadf(row->p + g * V_LANES), v_set(max)))));
     row->keep = row->max == max ? 1 : attn_exp(row->max - max);
     row->max = max;
     row->sum = row->sum * row->keep + v_reduce_add(sum);
@@ -70,7 +70,7 @@ INLINE void attn_block(const struct attn_pass *w, enum kv_type t, int base, int 
     }
     attn_score_block(w, t, base, first, end);
     for (int r = 0; r < w->n_rows; r++)
-        attn_soften(w->a, w->row + r, base);
+        attn_soften(t, w->a, w->row + r, base);
     attn_value_block(w, t, base, first, end);
 }
 
@@ -131,7 +131,7 @@ INLINE void attn_one_span(const struct attn_pass *w, enum kv_type t, int span)
 }
 
 /* Lays the pass's rows out in scratch: rows [r0, r0 + n_rows) of [n_q][n_group]. */
-INLINE void attn_open_rows(struct attn_pass *w, int r0, char *scratch)
+INLINE void attn_open_rows(struct attn_pass *w, enum kv_type t, int r0, char *scratch)
 {
     const struct attn *a = w->a;
     size_t form = act_row_bytes(ACT_BF16, a->dk), part = attn_part_floats(a->dv);
@@ -149,7 +149,7 @@ INLINE void attn_open_rows(struct attn_pass *w, int r0, char *scratch)
         row->out = a->out + (size_t)i * a->ldo + (size_t)head * (size_t)a->dv;
         row->form = forms + (size_t)r * form;
         row->part = parts + (size_t)r * part;
-        attn_form(a, row);
+        attn_form(t, a, row);
         if (!a->part)
             attn_begin_total(a, head, &row->total_max, &row->total_sum, row->out);
     }
@@ -160,7 +160,7 @@ INLINE void attn_one_pass(const struct attn *a, enum kv_type t, int r0, int n_ro
     struct attn_pass w = {.a = a, .n_rows = n_rows};
     int ignored, n_all = a->n_q * a->n_group;
     size_t part = attn_part_floats(a->dv);
-    attn_open_rows(&w, r0, scratch);
+    attn_open_rows(&w, t, r0, scratch);
     attn_span(a, w.row[0].pos, &w.first, &ignored);
     attn_span(a, w.row[n_rows - 1].pos, &ignored, &w.end);
     int span = a->part ? a->span0 : w.first / ATTN_SPAN;

@@ -38,6 +38,14 @@ _Static_assert(KV_PAGE == DEPTH, "the positions of a page are one tile deep");
 _Static_assert(ATTN_ROW_TILE == TILE_ROWS, "rows come in whole tiles");
 _Static_assert(KV_STRIP == 2 * TILE_ROWS, "a strip of values is two tiles");
 
+/* Pages are rounded to true values. */
+INLINE float attn_lift(enum kv_type t, const struct attn *a)
+{
+    (void)t;
+    (void)a;
+    return 1;
+}
+
 /* ---- pages as bf16 pairs ----------------------------------------------------- */
 
 /* n values of a page rounded to bf16, then zeros up to `room`; both multiples of 16. */

@@ -36,8 +36,9 @@ INLINE vf kv_load(enum kv_type t, const char *line, int v)
     }
 }
 
-INLINE void attn_form(const struct attn *a, struct attn_row *row)
+INLINE void attn_form(enum kv_type t, const struct attn *a, struct attn_row *row)
 {
+    (void)t;
     (void)a;
     (void)row;
 }
@@ -53,8 +54,10 @@ INLINE enum kv_type attn_expanded(enum kv_type t)
     return KV_F32;
 }
 
-INLINE vf attn_keep_weights(struct attn_row *row, int g, vf p)
+INLINE vf attn_keep_weights(enum kv_type t, const struct attn *a, struct attn_row *row, int g, vf p)
 {
+    (void)t;
+    (void)a;
     v_storef(row->p + g * V_LANES, p);
     return p;
 }

@@ -32,8 +32,9 @@ INLINE vi four(const void *p)
     return _mm512_set1_epi32(bytes);
 }
 
-INLINE void attn_form(const struct attn *a, struct attn_row *row)
+INLINE void attn_form(enum kv_type t, const struct attn *a, struct attn_row *row)
 {
+    (void)t;
     prepare_q8_avx512(row->form, row->q, (size_t)a->dk, 1, a->dk);
 }
 
@@ -67,8 +68,10 @@ INLINE const char *attn_expand_v(enum kv_type t, const struct attn *a, char *pag
     return attn_expand_k(t, a, page, v, next);
 }
 
-INLINE vf attn_keep_weights(struct attn_row *row, int g, vf p)
+INLINE vf attn_keep_weights(enum kv_type t, const struct attn *a, struct attn_row *row, int g, vf p)
 {
+    (void)t;
+    (void)a;
     v_storef(row->p + g * V_LANES, p);
     return p;
 }

@@ -9,8 +9,8 @@
  *   attn_value_tile            part = part * keep + sum of p v over [j0, j1) of a page
  *
  * A block's pages of keys, then its pages of values: each page is contiguous and read from
- * its start to its end, and while that is done the next ones are asked for (attn_ask): by the
- * first tile, or half by each of two, since memory would rest while the second reads what is there.
+ * its start to its end, and while that is done the next ones are asked for (attn_ask): all by the
+ * first tile, or one by each of two, since memory would rest while the second reads what is there.
  * A row that does not see a page skips it.
  */
 #ifndef CORDEE_KERNELS_X86_ATTN_ROWS_TMPL_H
@@ -19,8 +19,8 @@
 /* Which of `all` the tile that starts with row r of n asks for. */
 INLINE struct attn_next attn_share(struct attn_next all, int r, int n)
 {
-    if (n > ATTN_TILE && n <= 2 * ATTN_TILE)
-        return (struct attn_next){all.page + (r ? ATTN_ASK / 2 : 0), ATTN_ASK / 2};
+    if (n > ATTN_TILE && n <= 2 * ATTN_TILE) /* slower: the second page and the fourth will do */
+        return (struct attn_next){all.page + (r ? 3 : 1), 1};
     return (struct attn_next){all.page, r ? 0 : ATTN_ASK};
 }
 
