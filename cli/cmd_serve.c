@@ -102,6 +102,7 @@ int cmd_serve(int argc, char **argv)
         code = e ? cmd_fail("serve", e, &why, EXIT_USAGE) : EXIT_DONE;
     }
     gateway_close(x->gateway);
+    x->gateway = NULL; /* on_stop() comes after this */
     service_listener_close(x->listener);
     session_close(&x->session);
     keys_close(x->keys);
