@@ -167,6 +167,14 @@ static bool stage_holds(const struct shard_stage *s, const struct weight_item *x
     }
 }
 
+static const struct packed_file *file_of(const struct weight_maps *maps, const struct packed_weight *w)
+{
+    int i = 0;
+    while (packed_file_find(maps->file[i], w->role, w->layer) != w)
+        i++;
+    return maps->file[i];
+}
+
 /* Which file should be here. */
 static err missing(const struct shards *d, const struct weight_item *x, struct weight_range range, struct why *why)
 {
@@ -221,8 +229,8 @@ err items_map(const struct weight_items *items, const struct source *src, struct
     pool_run(pool, items->n, 1, check_task, &check);
     const int bad = atomic_load(&check.damaged);
     if (bad >= 0)
-        FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum): copy or write its file again", d->path,
-             weight_role_name(items->at[bad].as), items->at[bad].layer);
+        FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum): copy or write it again",
+             packed_file_path(file_of(maps, check.found[bad])), weight_role_name(items->at[bad].as), items->at[bad].layer);
     e = ERR_OK;
 out:
     free(check.found);
