@@ -1,19 +1,50 @@
 /* links: cordee_model */
-/* fuzz_packed.c - shards.json and packed files from memory; what opens is walked to its last byte.
+/* fuzz_packed.c - shards.json and packed files from memory; what opens is walked to its last byte,
+ * and tensors are bound as those of the tree's tiny Llama.
  *
  * The first byte says what follows: bit 0: shards.json, else a packed file. Of that, bit 1: head and
  * table have a fitting sum, so that what they say is believed and checked; bit 2: the data, which
  * follow the table here, are moved to where the head would have them (a seed need not have 64 KiB
  * of zeros in between). */
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
+#include "model/bind.h"
 #include "model/packed_file.h"
 #include "model/shards.h"
+#include "model/source.h"
 
 static volatile double sink;
+
+/* The tree's tiny Llama, to bind what is read; NULL: it is not there, and nothing is bound. */
+static const struct source *model(void)
+{
+    static struct source *src;
+    const char *root = getenv("CORDEE_SOURCE");
+    char path[1024];
+    snprintf(path, sizeof path, "%s/tests/golden/tiny/tiny-llama-spm.gguf", root ? root : ".");
+    if (!src && source_open(path, &src, NULL) != ERR_OK)
+        src = NULL;
+    return src;
+}
+
+static void bind_shapes(const struct catalog *tensors, struct arena *a)
+{
+    const struct source *src = model();
+    struct binding b;
+    struct tensor_view v;
+    if (!src || bind_tensors(tensors, NAMES_GGUF, source_arch(src), source_hparams(src), "fuzz", a, &b, NULL) != ERR_OK)
+        return;
+    for (int layer = 0; layer < source_hparams(src)->n_layer; layer++)
+        for (int role = 0; role < W_COUNT; role++) {
+            const struct bound *x = binding_at(&b, (enum weight_role)role, layer);
+            if (x->spec && bound_shape(x, &v, NULL) == ERR_OK)
+                sink += (double)v.dims[0];
+        }
+}
 
 static void walk_json(const uint8_t *data, size_t size)
 {
@@ -24,6 +55,7 @@ static void walk_json(const uint8_t *data, size_t size)
     if (shards_parse((const char *)data, size, "fuzz", &a, &s, &tensors, NULL) == ERR_OK) {
         for (int i = 0; i < s.n_stages; i++)
             sink += (double)(strlen(s.stages[i].file) + s.stages[i].bytes);
+        bind_shapes(&tensors, &a);
         for (size_t i = 0; i < tensors.n; i++) {
             const struct file_tensor *t = &tensors.t[i];
             if (catalog_find(&tensors, t->name) != t)
