@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 
+import adapters
 from harness import BINARY, Serve, environment, ours, run, tiny_model, wait_until
 
 STAGES = 3
@@ -224,6 +225,22 @@ def a_model_like_any_other():
             assert path.read_bytes() == (pathlib.Path(b) / path.name).read_bytes(), path.name
 
 
+def adapters_on_shards():
+    """An adapter is bound to shapes, and a GGUF's to its order of rows: both are those of the model."""
+    with shards() as d, tempfile.TemporaryDirectory() as root:
+        peft = adapters.write_peft(pathlib.Path(root) / "peft", adapters.make(3))
+        gguf = adapters.write_gguf(pathlib.Path(root) / "a.gguf", adapters.make(4))
+        found = []
+        for model in (tiny_model(), d):
+            with Serve(model=str(model), workers=2,
+                       args=["--name", "m", "--lora", f"p={peft}", "--lora", f"g={gguf}"]) as serve:
+                found.append([(c["text"], c["logprobs"]) for c in
+                              (serve.complete(PROMPT, n=N, logprobs=2, model=m) for m in ("m", "m:p", "m:g"))])
+                assert serve.stop() == 0
+        assert found[0] == found[1]
+        assert len({text for text, _ in found[0]}) == 3, found[0]
+
+
 def a_writer_is_killed():
     """At any moment: no shards.json before all is there, and the next run finishes what was begun."""
     with tempfile.TemporaryDirectory() as root:
@@ -301,5 +318,5 @@ def shards_are_made_again_under_a_server():
 
 if __name__ == "__main__":
     run(the_same_answers_whatever_the_ranks, each_rank_its_own_file, the_shards_own_cut, bad_files_end_a_start, verify, usage,
-        a_model_like_any_other, a_writer_is_killed, nodes_write_side_by_side, a_rank_dies,
+        a_model_like_any_other, adapters_on_shards, a_writer_is_killed, nodes_write_side_by_side, a_rank_dies,
         shards_are_made_again_under_a_server)
