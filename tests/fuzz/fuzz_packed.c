@@ -36,7 +36,8 @@ static void bind_shapes(const struct catalog *tensors, struct arena *a)
     const struct source *src = model();
     struct binding b;
     struct tensor_view v;
-    if (!src || bind_tensors(tensors, NAMES_GGUF, source_arch(src), source_hparams(src), "fuzz", a, &b, NULL) != ERR_OK)
+    if (!src || bind_tensors(tensors, NAMES_GGUF, source_arch(src), source_hparams(src), "fuzz", a, &b,
+                             NULL) != ERR_OK)
         return;
     for (int layer = 0; layer < source_hparams(src)->n_layer; layer++)
         for (int role = 0; role < W_COUNT; role++) {

@@ -91,7 +91,8 @@ static void copy_directory(const char *from, const char *to)
     mkdir(to, 0777);
     for (int i = 0; i < n; i++) {
         if (names[i]->d_name[0] != '.')
-            copy_file(path_of("%s/%s", from, names[i]->d_name).text, path_of("%s/%s", to, names[i]->d_name).text);
+            copy_file(path_of("%s/%s", from, names[i]->d_name).text,
+                      path_of("%s/%s", to, names[i]->d_name).text);
         free(names[i]);
     }
     free(names);
@@ -104,7 +105,8 @@ struct told {
     enum shard_state last[STAGES + 1]; /* by stage, 1..STAGES */
 };
 
-static void tell(void *ctx, int stage, const struct shard_stage *s, enum shard_state state, const char *reason)
+static void tell(void *ctx, int stage, const struct shard_stage *s, enum shard_state state,
+                 const char *reason)
 {
     struct told *t = ctx;
     (void)s, (void)reason;
@@ -113,7 +115,8 @@ static void tell(void *ctx, int stage, const struct shard_stage *s, enum shard_s
     t->last[stage] = state;
 }
 
-static void say_nothing(void *ctx, int stage, const struct shard_stage *s, enum shard_state state, const char *reason)
+static void say_nothing(void *ctx, int stage, const struct shard_stage *s, enum shard_state state,
+                        const char *reason)
 {
     (void)ctx, (void)stage, (void)s, (void)state, (void)reason;
 }
@@ -130,8 +133,14 @@ static err make_n(const struct source *src, const char *dir, int n, int only, st
     struct plan_stage cut[STAGES];
     *t = (struct told){{0}, {0}};
     even_cut(source_hparams(src)->n_layer, n, cut);
-    const struct shard_job job = {.src = src, .dir = dir, .stages = cut, .n_stages = n, .only = only, .pool = pool,
-                                  .told = tell, .ctx = t};
+    const struct shard_job job = {.src = src,
+                                  .dir = dir,
+                                  .stages = cut,
+                                  .n_stages = n,
+                                  .only = only,
+                                  .pool = pool,
+                                  .told = tell,
+                                  .ctx = t};
     return shards_make(&job, &why);
 }
 
@@ -163,7 +172,8 @@ static struct buf description(const struct source *s)
     source_describe(s, false, &all);
     buf_putc(&all, 0);
     for (char *line = strtok(all.data, "\n"); line; line = strtok(NULL, "\n"))
-        if (strncmp(line, "format ", 7) != 0 && strncmp(line, "stages ", 7) != 0 && !strstr(line, ": there is ")) {
+        if (strncmp(line, "format ", 7) != 0 && strncmp(line, "stages ", 7) != 0 &&
+            !strstr(line, ": there is ")) {
             if (strncmp(line, "types ", 6) == 0)
                 forget_codecs(line);
             buf_printf(&some, "%s\n", line);
@@ -175,8 +185,11 @@ static struct buf description(const struct source *s)
 
 static void same_tokens(const struct source *a, const struct source *b)
 {
-    static const char *const texts[] = {"The quick brown fox", " 3 apples cost 12.50; n\xc3\xa9" "e \xe6\x97\xa5\xe6\x9c\xac \xf0\x9f\x8d\x8e\n\n\tend",
-                                        "<s>not a </s> token<|endoftext|><end_of_turn>", "", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+    static const char *const texts[] = {"The quick brown fox",
+                                        " 3 apples cost 12.50; n\xc3\xa9"
+                                        "e \xe6\x97\xa5\xe6\x9c\xac \xf0\x9f\x8d\x8e\n\n\tend",
+                                        "<s>not a </s> token<|endoftext|><end_of_turn>", "",
+                                        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
     struct tokenizer *x = NULL, *y = NULL;
     struct why other = {""};
     err e = source_tokenizer(a, &x, &why);
@@ -245,7 +258,8 @@ static uint64_t same_weight(const struct weight *a, const struct weight *b)
         assert_memory_equal(a->v, b->v, (size_t)a->n * sizeof *a->v);
         return (uint64_t)a->n * sizeof *a->v;
     }
-    assert_true(a->w.fmt == b->w.fmt && a->w.n == b->w.n && a->w.k == b->w.k && a->w.group_bytes == b->w.group_bytes);
+    assert_true(a->w.fmt == b->w.fmt && a->w.n == b->w.n && a->w.k == b->w.k &&
+                a->w.group_bytes == b->w.group_bytes);
     assert_int_equal((uintptr_t)b->w.data % 64, 0);
     assert_memory_equal(a->w.data, b->w.data, (size_t)a->n_stack * a->stack_bytes);
     return (uint64_t)a->n_stack * a->stack_bytes;
@@ -270,7 +284,8 @@ static uint64_t same_weights(const struct source *model, const struct source *sh
             bytes += same_weight(&weights_layer(a, l)[role], &weights_layer(b, l)[role]);
     }
     const struct weight *x = weights_model(a), *y = weights_model(b);
-    assert_int_equal(x[W_HEAD].w.data == x[W_EMBD].w.data, y[W_HEAD].w.data == y[W_EMBD].w.data); /* tied ones share */
+    assert_int_equal(x[W_HEAD].w.data == x[W_EMBD].w.data,
+                     y[W_HEAD].w.data == y[W_EMBD].w.data); /* tied ones share */
     weights_close(a);
     weights_close(b);
     return bytes;
@@ -285,10 +300,11 @@ static void same_ranges(const struct source *model, const struct source *shards)
     uint64_t bytes = same_weights(model, shards, (struct weight_range){0, n, true, true});
     assert_true(bytes > 0);
     for (int i = 0; i < STAGES; i++)
-        same_weights(model, shards, (struct weight_range){cut[i].first, cut[i].last, cut[i].embed, cut[i].head});
+        same_weights(model, shards,
+                     (struct weight_range){cut[i].first, cut[i].last, cut[i].embed, cut[i].head});
     const struct weight_range others[] = {
-        {0, 0, true, false}, {0, 0, true, true},        {n, n, false, true},         {0, 0, false, false},
-        {n, n, false, false}, {0, n, false, false},     {0, n / 2, true, false},     {n / 2, n, false, true},
+        {0, 0, true, false},     {0, 0, true, true},      {n, n, false, true},      {0, 0, false, false},
+        {n, n, false, false},    {0, n, false, false},    {0, n / 2, true, false},  {n / 2, n, false, true},
         {0, n - 1, true, false}, {n - 1, n, false, true}, {n > 1, n, false, false}, {0, n, true, false},
     };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
@@ -307,7 +323,8 @@ static bool check_model(const char *label, const char *path)
         print_message("  %-32s not run: %s\n", label, why.text);
         return false;
     }
-    if (weights_open(model, (struct weight_range){0, source_hparams(model)->n_layer, true, true}, &w, &why) != ERR_OK) {
+    if (weights_open(model, (struct weight_range){0, source_hparams(model)->n_layer, true, true}, &w, &why) !=
+        ERR_OK) {
         print_message("  %-32s not run: %s\n", label, why.text);
         source_close(model);
         return false;
@@ -323,8 +340,8 @@ static bool check_model(const char *label, const char *path)
     same_tokens(model, shards);
     same_rope(source_hparams(model), source_hparams(shards));
     same_ranges(model, shards);
-    print_message("  %-32s %s, %d layers%s\n", label, source_arch(model)->name, source_hparams(model)->n_layer,
-                  source_hparams(model)->rope_short ? ", longrope" : "");
+    print_message("  %-32s %s, %d layers%s\n", label, source_arch(model)->name,
+                  source_hparams(model)->n_layer, source_hparams(model)->rope_short ? ", longrope" : "");
     n_longrope += source_hparams(shards)->rope_short != NULL;
     source_close(shards);
     source_close(model);
@@ -436,8 +453,9 @@ static struct buf gguf_with_tables(void)
 /* Tables of longrope are read from shards.json: a GGUF's tensors, an HF model's lists. */
 static void longrope_tables(void **state)
 {
-    static const char scaling[] = "{\"type\": \"longrope\", \"short_factor\": [1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7], "
-                                  "\"long_factor\": [1, 2, 3.3, 4, 5, 6, 7, 8.1]}";
+    static const char scaling[] =
+        "{\"type\": \"longrope\", \"short_factor\": [1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7], "
+        "\"long_factor\": [1, 2, 3.3, 4, 5, 6, 7, 8.1]}";
     struct path model = path_of("%s/longrope", all_of_it);
     struct buf b = gguf_with_tables();
     (void)state;
@@ -456,7 +474,8 @@ static void longrope_tables(void **state)
     char *at = strstr(text, "\"rope_scaling\": null");
     assert_non_null(at);
     f = fopen(config.text, "wb");
-    fprintf(f, "%.*s\"rope_scaling\": %s%s", (int)(at - text), text, scaling, at + strlen("\"rope_scaling\": null"));
+    fprintf(f, "%.*s\"rope_scaling\": %s%s", (int)(at - text), text, scaling,
+            at + strlen("\"rope_scaling\": null"));
     fclose(f);
     assert_true(check_model("longrope (HF)", model.text));
     assert_int_equal(n_longrope, 2);
@@ -552,7 +571,8 @@ static void one_stage_alone(void **state)
     even_cut(source_hparams(src)->n_layer, STAGES, cut);
     same_weights(src, shards, (struct weight_range){cut[1].first, cut[1].last, false, false});
     for (int i = 0; i < STAGES; i += 2) {
-        good(weights_open(shards, (struct weight_range){cut[i].first, cut[i].last, i == 0, i == 2}, &w, &why));
+        good(
+            weights_open(shards, (struct weight_range){cut[i].first, cut[i].last, i == 0, i == 2}, &w, &why));
         assert_int_equal(weights_load(w, pool, &why), ERR_NOTFOUND);
         assert_non_null(strstr(why.text, path_of("stage-%d-of-3.cordee", i + 1).text));
         weights_close(w);
@@ -661,7 +681,8 @@ static void foreign_files(void **state)
         assert_int_equal(verify(a.text, false, &t), ERR_FORMAT);
         assert_int_equal(t.last[2], SHARD_DAMAGED);
         good(source_open(a.text, &shards, &why));
-        good(weights_open(shards, (struct weight_range){0, source_hparams(llama)->n_layer, true, true}, &w, &why));
+        good(weights_open(shards, (struct weight_range){0, source_hparams(llama)->n_layer, true, true}, &w,
+                          &why));
         assert_int_equal(weights_load(w, pool, &why), ERR_FORMAT);
         assert_non_null(strstr(why.text, "stage-2-of-3.cordee"));
         weights_close(w);
@@ -687,8 +708,16 @@ static void many_stages_and_one(void **state)
         struct path dir = new_directory();
         for (int i = 0; i < stages; i++)
             cut[i] = stages == 1 ? (struct plan_stage){.last = n, .embed = true, .head = true}
-                                 : (struct plan_stage){.first = i ? i - 1 : 0, .last = i < n ? i : n, .embed = i == 0, .head = i == most - 1};
-        const struct shard_job job = {.src = src, .dir = dir.text, .stages = cut, .n_stages = stages, .pool = pool, .told = say_nothing};
+                                 : (struct plan_stage){.first = i ? i - 1 : 0,
+                                                       .last = i < n ? i : n,
+                                                       .embed = i == 0,
+                                                       .head = i == most - 1};
+        const struct shard_job job = {.src = src,
+                                      .dir = dir.text,
+                                      .stages = cut,
+                                      .n_stages = stages,
+                                      .pool = pool,
+                                      .told = say_nothing};
         good(shards_make(&job, &why));
         good(source_open(dir.text, &shards, &why));
         same_ranges(src, shards);
@@ -708,17 +737,23 @@ static void named_models(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest all[] = {
-        cmocka_unit_test(what_is_whole_is_kept),        cmocka_unit_test(one_stage_alone),
-        cmocka_unit_test(what_is_in_the_way_is_named),  cmocka_unit_test(the_model_itself_is_no_place),
-        cmocka_unit_test(changed_small_files_are_noticed), cmocka_unit_test(foreign_files),
+        cmocka_unit_test(what_is_whole_is_kept),
+        cmocka_unit_test(one_stage_alone),
+        cmocka_unit_test(what_is_in_the_way_is_named),
+        cmocka_unit_test(the_model_itself_is_no_place),
+        cmocka_unit_test(changed_small_files_are_noticed),
+        cmocka_unit_test(foreign_files),
         cmocka_unit_test(many_stages_and_one),
-        cmocka_unit_test(tiny_models),                  cmocka_unit_test(every_family),
-        cmocka_unit_test(longrope_tables),              cmocka_unit_test(models_of_the_reference),
+        cmocka_unit_test(tiny_models),
+        cmocka_unit_test(every_family),
+        cmocka_unit_test(longrope_tables),
+        cmocka_unit_test(models_of_the_reference),
     };
     const struct CMUnitTest named[] = {cmocka_unit_test_prestate(named_models, argv + 1)};
     if (pool_open(2, &pool, &why) != ERR_OK || !mkdtemp(all_of_it))
         return 1;
-    int failed = argc > 1 ? cmocka_run_group_tests(named, NULL, NULL) : cmocka_run_group_tests(all, NULL, NULL);
+    int failed =
+        argc > 1 ? cmocka_run_group_tests(named, NULL, NULL) : cmocka_run_group_tests(all, NULL, NULL);
     pool_close(pool);
     return nftw(all_of_it, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0 ? failed : 1;
 }

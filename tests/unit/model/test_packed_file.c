@@ -26,11 +26,16 @@ static const struct shape {
     enum fmt fmt;
     int layer, n, k, n_stack;
 } shapes[] = {
-    {W_EMBD, FMT_F16, 0, 33, 48, 1},       {W_ROPE_FREQS, FMT_F32, 0, 1, 8, 1},
-    {W_ATTN_NORM, FMT_F32, 2, 1, 64, 1},   {W_ATTN_NORM, FMT_F32, 3, 1, 64, 1},
-    {W_Q, FMT_Q4_K, 2, 40, 512, 1},        {W_Q, FMT_Q6_K, 3, 16, 256, 1},
-    {W_K, FMT_BF16, 2, 1, 7, 1},           {W_ROUTER, FMT_F32, 3, 4, 32, 1},
-    {W_GATE_EXPS, FMT_MXFP4, 3, 17, 64, 3}, {W_DOWN_EXPS_B, FMT_F32, 3, 1, 5, 3},
+    {W_EMBD, FMT_F16, 0, 33, 48, 1},
+    {W_ROPE_FREQS, FMT_F32, 0, 1, 8, 1},
+    {W_ATTN_NORM, FMT_F32, 2, 1, 64, 1},
+    {W_ATTN_NORM, FMT_F32, 3, 1, 64, 1},
+    {W_Q, FMT_Q4_K, 2, 40, 512, 1},
+    {W_Q, FMT_Q6_K, 3, 16, 256, 1},
+    {W_K, FMT_BF16, 2, 1, 7, 1},
+    {W_ROUTER, FMT_F32, 3, 4, 32, 1},
+    {W_GATE_EXPS, FMT_MXFP4, 3, 17, 64, 3},
+    {W_DOWN_EXPS_B, FMT_F32, 3, 1, 5, 3},
     {W_UP_EXPS, FMT_IQ2_XXS, 2, 8, 256, 2},
 };
 enum { N = sizeof shapes / sizeof *shapes, EMBD = 0, NORM = 2, Q = 4, EXPS = 8 };
@@ -52,7 +57,8 @@ static uint8_t byte_of(int entry, uint64_t at)
 
 static struct packed_entry entry_of(const struct shape *s)
 {
-    struct packed_entry x = {.layer = s->layer, .n = s->n, .k = s->k, .n_stack = s->n_stack, .bytes = bytes_of(s)};
+    struct packed_entry x = {
+        .layer = s->layer, .n = s->n, .k = s->k, .n_stack = s->n_stack, .bytes = bytes_of(s)};
     snprintf(x.role, sizeof x.role, "%s", weight_role_name(s->role));
     snprintf(x.fmt, sizeof x.fmt, "%s", fmt_traits[s->fmt].name);
     return x;
@@ -255,8 +261,10 @@ static void every_byte_of_head_and_table_counts(void **state)
     for (size_t i = 0; i < end; i++)
         for (int bit = 0; bit < 8; bit += 7) {
             copy[i] ^= (uint8_t)(1 << bit);
-            const bool version = i >= offsetof(struct packed_head, version) && i < offsetof(struct packed_head, model);
-            assert_int_equal(open_bytes(copy, image_size, NULL, NULL), version ? ERR_UNSUPPORTED : ERR_FORMAT);
+            const bool version =
+                i >= offsetof(struct packed_head, version) && i < offsetof(struct packed_head, model);
+            assert_int_equal(open_bytes(copy, image_size, NULL, NULL),
+                             version ? ERR_UNSUPPORTED : ERR_FORMAT);
             copy[i] ^= (uint8_t)(1 << bit);
         }
     free(copy);
@@ -266,8 +274,23 @@ static void too_short_and_too_long(void **state)
 {
     const size_t head = sizeof(struct packed_head), table = head + N * sizeof(struct packed_entry),
                  data = (size_t)packed_file_data(N);
-    const size_t sizes[] = {0, 1, 8, head - 1, head, head + 1, table - 1, table, table + 1, data - 1, data, data + 1,
-                            image_size - 64, image_size - 1, image_size + 1, image_size + 64, image_size + 4096};
+    const size_t sizes[] = {0,
+                            1,
+                            8,
+                            head - 1,
+                            head,
+                            head + 1,
+                            table - 1,
+                            table,
+                            table + 1,
+                            data - 1,
+                            data,
+                            data + 1,
+                            image_size - 64,
+                            image_size - 1,
+                            image_size + 1,
+                            image_size + 64,
+                            image_size + 4096};
     uint8_t *copy = copy_image();
     (void)state;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -290,7 +313,8 @@ static void a_damaged_weight_is_noticed_alone(void **state)
             *byte ^= 16;
             assert_int_equal(open_bytes(copy, image_size, &f, &memory), ERR_OK);
             for (int j = 0; j < N; j++)
-                assert_int_equal(packed_weight_intact(packed_file_find(f, shapes[j].role, shapes[j].layer)), j != i);
+                assert_int_equal(packed_weight_intact(packed_file_find(f, shapes[j].role, shapes[j].layer)),
+                                 j != i);
             packed_file_close(f);
             free(memory);
             *byte ^= 16;
@@ -373,7 +397,9 @@ static void lies_are_refused(void **state)
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
         const struct lie *l = &lies[i];
         uint8_t *copy = copy_image();
-        uint8_t *at = copy + l->at + (l->entry < 0 ? 0 : sizeof(struct packed_head) + (size_t)l->entry * sizeof(struct packed_entry));
+        uint8_t *at =
+            copy + l->at +
+            (l->entry < 0 ? 0 : sizeof(struct packed_head) + (size_t)l->entry * sizeof(struct packed_entry));
         uint64_t x = 0;
         memcpy(&x, at, l->size);
         x += (uint64_t)l->plus;
@@ -394,14 +420,16 @@ static void sizes_that_overflow(void **state)
         int n, k, n_stack;
         uint64_t bytes;
     } sizes[] = {
-        {INT32_MAX, 1 << 30, 1, 1ull << 63}, {INT32_MAX, 1 << 30, 2, 0},       {INT32_MAX, 1 << 30, 2, 64},
-        {INT32_MAX, 1 << 30, 3, 1ull << 63}, {1 << 30, 1 << 30, 1 << 30, 64},  {INT32_MAX, INT32_MAX, INT32_MAX, 64},
+        {INT32_MAX, 1 << 30, 1, 1ull << 63}, {INT32_MAX, 1 << 30, 2, 0},
+        {INT32_MAX, 1 << 30, 2, 64},         {INT32_MAX, 1 << 30, 3, 1ull << 63},
+        {1 << 30, 1 << 30, 1 << 30, 64},     {INT32_MAX, INT32_MAX, INT32_MAX, 64},
         {1, INT32_MAX, INT32_MAX, 64},       {INT32_MAX, 1, INT32_MAX, 1 << 20},
     };
     struct packed_entry x;
     (void)state;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        uint8_t *copy = copy_image(), *at = copy + sizeof(struct packed_head) + 7 * sizeof x; /* the router: f32 */
+        uint8_t *copy = copy_image(),
+                *at = copy + sizeof(struct packed_head) + 7 * sizeof x; /* the router: f32 */
         memcpy(&x, at, sizeof x);
         x.n = sizes[i].n;
         x.k = sizes[i].k;

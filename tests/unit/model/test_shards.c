@@ -24,9 +24,11 @@ static char dir[] = "/tmp/cordee-shards-XXXXXX", file[sizeof dir + 16];
 /* Values that lose something unless written with all digits. */
 static const float values[] = {0.0f, -0.0f, 1.0f / 3, FLT_MAX, FLT_MIN, 1e-45f, -3.14159274f, 16777217.0f};
 
-static struct file_tensor tensor(const char *name, const char *type, enum fmt fmt, int n_dims, int64_t a, int64_t b, int64_t c)
+static struct file_tensor tensor(const char *name, const char *type, enum fmt fmt, int n_dims, int64_t a,
+                                 int64_t b, int64_t c)
 {
-    struct file_tensor t = {.name = name, .type_name = type, .fmt = fmt, .n_dims = n_dims, .dims = {a, b, c, 1}, .bytes = 12345};
+    struct file_tensor t = {
+        .name = name, .type_name = type, .fmt = fmt, .n_dims = n_dims, .dims = {a, b, c, 1}, .bytes = 12345};
     t.row_bytes = fmt == FMT_COUNT ? 0 : fmt_row_bytes(fmt, t.dims[n_dims - 1]);
     return t;
 }
@@ -42,8 +44,13 @@ static void fill(struct shards *s, struct catalog *c)
     static struct shard_stage stages[] = {{"stage-1-of-3.cordee", 0, 0, true, false, 65536},
                                           {"stage-2-of-3.cordee", 0, 7, false, false, 1ull << 40},
                                           {"stage-3-of-3.cordee", 7, 7, false, true, 65600}};
-    *s = (struct shards){.path = dir, .name = "a \"model\" \\ of \xc3\xa9t\xc3\xa9\n", .hash = "0123456789abcdef",
-                         .facts_hash = "fedcba9876543210", .gguf = true, .file_bytes = 1ull << 50, .stages = stages,
+    *s = (struct shards){.path = dir,
+                         .name = "a \"model\" \\ of \xc3\xa9t\xc3\xa9\n",
+                         .hash = "0123456789abcdef",
+                         .facts_hash = "fedcba9876543210",
+                         .gguf = true,
+                         .file_bytes = 1ull << 50,
+                         .stages = stages,
                          .n_stages = 3};
     for (int f = 0; f < FMT_COUNT; f++)
         put(c, tensor(fmt_traits[f].name, "whatever", (enum fmt)f, 3, 2, 5, fmt_traits[f].block * 3));
@@ -77,7 +84,8 @@ static void check_tensors(const struct catalog *a, const struct catalog *b)
         const struct file_tensor *x = &a->t[i], *y = &b->t[i];
         assert_string_equal(x->name, y->name);
         assert_string_equal(x->type_name, y->type_name);
-        assert_true(x->fmt == y->fmt && x->n_dims == y->n_dims && x->bytes == y->bytes && x->row_bytes == y->row_bytes);
+        assert_true(x->fmt == y->fmt && x->n_dims == y->n_dims && x->bytes == y->bytes &&
+                    x->row_bytes == y->row_bytes);
         assert_memory_equal(x->dims, y->dims, sizeof x->dims);
         assert_int_equal(x->data != NULL, y->data != NULL);
         if (x->data)
@@ -140,7 +148,8 @@ static void what_cannot_be_written(void **state)
 /* ---- hostile text -------------------------------------------------------------------------------- */
 
 static const char good[] =
-    "{\"cordee_shards\":1,\"model\":\"m\",\"hash\":\"0123456789abcdef\",\"facts\":\"gguf\",\"facts_hash\":\"0123456789abcdef\","
+    "{\"cordee_shards\":1,\"model\":\"m\",\"hash\":\"0123456789abcdef\",\"facts\":\"gguf\",\"facts_hash\":"
+    "\"0123456789abcdef\","
     "\"file_bytes\":99,\"stages\":["
     "{\"file\":\"a.cordee\",\"first\":0,\"last\":2,\"embedding\":true,\"head\":false,\"bytes\":1},"
     "{\"file\":\"b.cordee\",\"first\":2,\"last\":5,\"embedding\":false,\"head\":false,\"bytes\":2},"
@@ -276,7 +285,8 @@ static void changed_fields(void **state)
         struct why why = {""};
         char text[4096];
         assert_non_null(at);
-        int len = snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, changes[i].new, at + strlen(changes[i].old));
+        int len = snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, changes[i].new,
+                           at + strlen(changes[i].old));
         err e = parse(text, (size_t)len, &why);
         if (e != changes[i].want || (e && strncmp(why.text, "/some/dir/shards.json: ", 23) != 0))
             print_error("%s: %s: %s\n", changes[i].new, err_name(e), why.text);
@@ -305,20 +315,19 @@ static void retype(json_t *root, json_t *x, int *n)
             struct why why = {""};
             err e = parse(text, strlen(text), &why);
             /* Texts and truths have values of the same type among the others. */
-            assert_true(e == ERR_OK ? json_typeof(json_object_get(x, name)) == json_typeof(old) || json_is_boolean(old)
+            assert_true(e == ERR_OK ? json_typeof(json_object_get(x, name)) == json_typeof(old) ||
+                                          json_is_boolean(old)
                                     : strncmp(why.text, "/some/dir/shards.json: ", 23) == 0);
             free(text);
             json_object_set_new(x, name, old);
             ++*n;
         }
     }
-    json_object_foreach(x, key, v)
-        if (json_is_array(v)) {
-            json_t *y;
-            json_array_foreach(v, at, y)
-                if (json_is_object(y))
-                    retype(root, y, n);
-        }
+    json_object_foreach(x, key, v) if (json_is_array(v))
+    {
+        json_t *y;
+        json_array_foreach(v, at, y) if (json_is_object(y)) retype(root, y, n);
+    }
 }
 
 static void other_types(void **state)
