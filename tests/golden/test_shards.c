@@ -40,11 +40,10 @@ static struct buf description(const struct source *s)
 
 static void same_tokens(const struct source *a, const struct source *b)
 {
-    static const char *const texts[] = {"The quick brown fox",
-                                        " 3 apples cost 12.50; n\xc3\xa9"
-                                        "e \xe6\x97\xa5\xe6\x9c\xac \xf0\x9f\x8d\x8e\n\n\tend",
-                                        "<s>not a </s> token<|endoftext|><end_of_turn>", "",
-                                        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+    static const char *const texts[] = {
+        "The quick brown fox",
+        " 3 apples cost 12.50; n\xc3\xa9 \xe6\x97\xa5\xe6\x9c\xac \xf0\x9f\x8d\x8e\n\n\tend",
+        "<s>not a </s> token<|endoftext|><end_of_turn>", "", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
     struct tokenizer *x = NULL, *y = NULL;
     struct why other = {""};
     err e = source_tokenizer(a, &x, &why);

@@ -325,10 +325,8 @@ static void a_damaged_weight_is_noticed_alone(void **state)
 
 /* ---- lies with a fitting sum ------------------------------------------------------------------ */
 
-static struct packed_head any_head;
-static struct packed_entry any_entry;
-#define HEAD_FIELD(x) -1, offsetof(struct packed_head, x), sizeof(any_head.x)
-#define FIELD(i, x) i, offsetof(struct packed_entry, x), sizeof(any_entry.x)
+#define HEAD_FIELD(x) -1, offsetof(struct packed_head, x), sizeof(((struct packed_head *)NULL)->x)
+#define FIELD(i, x) i, offsetof(struct packed_entry, x), sizeof(((struct packed_entry *)NULL)->x)
 #define BAD ERR_FORMAT
 #define NEW ERR_UNSUPPORTED
 
