@@ -38,6 +38,8 @@ static struct buf description(const struct source *s)
     return some;
 }
 
+static int n_tokenizers; /* that could be compared */
+
 static void same_tokens(const struct source *a, const struct source *b)
 {
     static const char *const texts[] = {
@@ -48,6 +50,7 @@ static void same_tokens(const struct source *a, const struct source *b)
     struct why other = {""};
     err e = source_tokenizer(a, &x, &why);
     assert_int_equal(source_tokenizer(b, &y, &other), e);
+    n_tokenizers += e == ERR_OK;
     for (size_t i = 0; e == ERR_OK && i < 2 * sizeof texts / sizeof *texts; i++) {
         struct tok_ids p = {0}, q = {0};
         const char *text = texts[i / 2];
@@ -271,6 +274,40 @@ static void longrope_tables(void **state)
     remove_tree(model.text);
 }
 
+static void write_text(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* The small files of an HF model: each tokenizer of the tree, the template, the ends. */
+static void small_files(void **state)
+{
+    static const char *const kinds[] = {"bloom",    "deepseek3",  "falcon",       "gpt4o",
+                                        "llama3",   "qwen2",      "spm-gemma",    "spm-mistral",
+                                        "spm-phi3", "spm-llama2", "unigram-nfkc", "wordpiece-uncased"};
+    (void)state;
+    n_tokenizers = 0;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct path model = path_of("%s/with-%s", all_of_it, kinds[i]);
+        copy_directory(hf_model("llama31-gqa").text, model.text);
+        copy_directory(path_of("%s/tests/golden/tokenizers/%s", tree(), kinds[i]).text, model.text);
+        const bool spm = access(path_of("%s/tokenizer.model", model.text).text, F_OK) == 0;
+        for (int round = 0; round <= spm; round++) {
+            if (round) /* then tokenizer.model is read */
+                assert_int_equal(unlink(path_of("%s/tokenizer.json", model.text).text), 0);
+            write_text(path_of("%s/generation_config.json", model.text).text,
+                       "{\"eos_token_id\": [7, 3, 11]}");
+            write_text(path_of("%s/chat_template.jinja", model.text).text, "{{ messages[0].content }}\n");
+            assert_true(check_model(strrchr(model.text, '/') + 1, model.text));
+        }
+        remove_tree(model.text);
+    }
+    assert_int_equal(n_tokenizers, sizeof kinds / sizeof *kinds + 1);
+}
+
 static void models_of_the_reference(void **state)
 {
     (void)state;
@@ -294,6 +331,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(tiny_models),
         cmocka_unit_test(every_family),
         cmocka_unit_test(longrope_tables),
+        cmocka_unit_test(small_files),
         cmocka_unit_test(models_of_the_reference),
     };
     const struct CMUnitTest named[] = {cmocka_unit_test_prestate(named_models, argv + 1)};
