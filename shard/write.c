@@ -104,7 +104,10 @@ static err make_directory(const struct shard_job *job, struct why *why)
     if (mkdir(job->dir, 0777) != 0 && errno != EEXIST)
         FAIL(ERR_IO, "%s: %s", job->dir, strerror(errno));
     if (shards_here(job->dir)) {
-        TRY(shards_read(job->dir, &a, &old, &tensors, why));
+        struct why reason = {""};
+        e = shards_read(job->dir, &a, &old, &tensors, &reason);
+        if (e)
+            FAIL(e, "%s; remove it or give another directory", reason.text);
         if (strcmp(old.hash, source_hash(job->src)) != 0 || old.n_stages != job->n_stages)
             FAIL(ERR_INVAL, "%s: holds other shards (%s, %d stages); give another directory or remove them", job->dir,
                  old.name, old.n_stages);
