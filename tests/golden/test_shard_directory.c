@@ -112,6 +112,15 @@ static void what_is_in_the_way_is_named(void **state)
     assert_non_null(strstr(why.text, dir.text));
     assert_int_equal(make(shards, dir.text, 0, &t), ERR_INVAL);
     source_close(shards);
+    static const char *const odd[] = {"{", "{\"cordee_shards\": 2}"};
+    for (int i = 0; i < 2; i++) { /* not made here: it is not written over, and the way out is told */
+        FILE *f = fopen(path_of("%s/%s", other.text, SHARDS_FILE).text, "w");
+        fputs(odd[i], f);
+        fclose(f);
+        assert_int_equal(make(llama, other.text, 0, &t), i ? ERR_UNSUPPORTED : ERR_FORMAT);
+        assert_non_null(strstr(why.text, "remove it or give another directory"));
+    }
+    assert_int_equal(unlink(path_of("%s/%s", other.text, SHARDS_FILE).text), 0);
     assert_int_equal(make(llama, "/nonexistent/x", 0, &t), ERR_IO);
     assert_int_equal(make(llama, stage_path(dir.text, 1).text, 0, &t), ERR_IO); /* a file */
     good(verify(dir.text, false, &t));
