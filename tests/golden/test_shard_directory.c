@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 
+#include "base/spread.h"
 #include "shards_made.h"
 
 static struct source *tiny(const char *name)
@@ -216,6 +217,45 @@ static void foreign_files(void **state)
     remove_tree(b.text);
 }
 
+static int mapped_stages(void)
+{
+    char line[4096];
+    int n = 0;
+    FILE *f = fopen("/proc/self/maps", "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f))
+        n += strstr(line, ".cordee\n") != NULL;
+    fclose(f);
+    return n;
+}
+
+/* Where memory is far from the cores (here: said to be) weights are copied, and nothing stays mapped. */
+static void far_weights_are_copied(void **state)
+{
+    static const uint64_t places[] = {0, 3 /* two domains */, 1ull << 5 /* another one than ours */};
+    struct source *src = tiny("tiny-gemma3-spm.gguf"), *shards = NULL;
+    struct path dir = new_directory();
+    struct told t;
+    (void)state;
+    good(make(src, dir.text, 0, &t));
+    good(source_open(dir.text, &shards, &why));
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        const uint64_t nodes[SPREAD_WORDS] = {places[i]};
+        spread_set(i ? nodes : NULL);
+        struct weights *w = load(shards, (struct weight_range){0, source_hparams(src)->n_layer, true, true});
+        /* A kernel that knows no domains does not say where pages lie: then they stay. */
+        assert_true(i == 2 ? mapped_stages() == 0 || mapped_stages() == STAGES
+                           : mapped_stages() == (i ? 0 : STAGES));
+        weights_close(w);
+        assert_int_equal(mapped_stages(), 0);
+        same_ranges(src, shards);
+    }
+    spread_set(NULL);
+    source_close(shards);
+    source_close(src);
+    remove_tree(dir.text);
+}
+
 /* The embedding and the head alone, a layer each, and the whole in one file. */
 static void many_stages_and_one(void **state)
 {
@@ -251,13 +291,10 @@ static void many_stages_and_one(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_whole_is_kept),
-        cmocka_unit_test(one_stage_alone),
-        cmocka_unit_test(what_is_in_the_way_is_named),
-        cmocka_unit_test(the_model_itself_is_no_place),
-        cmocka_unit_test(changed_small_files_are_noticed),
-        cmocka_unit_test(foreign_files),
-        cmocka_unit_test(many_stages_and_one),
+        cmocka_unit_test(what_is_whole_is_kept),           cmocka_unit_test(one_stage_alone),
+        cmocka_unit_test(what_is_in_the_way_is_named),     cmocka_unit_test(the_model_itself_is_no_place),
+        cmocka_unit_test(changed_small_files_are_noticed), cmocka_unit_test(foreign_files),
+        cmocka_unit_test(far_weights_are_copied),          cmocka_unit_test(many_stages_and_one),
     };
     return shards_main(tests);
 }
