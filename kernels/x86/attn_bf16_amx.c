@@ -38,12 +38,18 @@ _Static_assert(KV_PAGE == DEPTH, "the positions of a page are one tile deep");
 _Static_assert(ATTN_ROW_TILE == TILE_ROWS, "rows come in whole tiles");
 _Static_assert(KV_STRIP == 2 * TILE_ROWS, "a strip of values is two tiles");
 
-/* Pages are rounded to true values. */
-INLINE float attn_lift(enum kv_type t, const struct attn *a)
+/* Pages are rounded to true values: nothing is lifted. */
+INLINE void attn_form(enum kv_type t, const struct attn *a, struct attn_row *row)
+{
+    (void)t;
+    form_pairs(a, row, 1);
+}
+
+INLINE vf attn_keep_weights(enum kv_type t, const struct attn *a, struct attn_row *row, int g, vf p)
 {
     (void)t;
     (void)a;
-    return 1;
+    return keep_pairs(row, g, p, 1);
 }
 
 /* ---- pages as bf16 pairs ----------------------------------------------------- */

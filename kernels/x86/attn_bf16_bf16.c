@@ -45,9 +45,19 @@ INLINE vi round_f16(vi x)
 }
 
 /* Latent pages are expanded to true values. */
-INLINE float attn_lift(enum kv_type t, const struct attn *a)
+INLINE float lift_of(enum kv_type t, const struct attn *a)
 {
     return t == KV_F16 && !a->latent ? 0x1p112f : 1;
+}
+
+INLINE void attn_form(enum kv_type t, const struct attn *a, struct attn_row *row)
+{
+    form_pairs(a, row, lift_of(t, a));
+}
+
+INLINE vf attn_keep_weights(enum kv_type t, const struct attn *a, struct attn_row *row, int g, vf p)
+{
+    return keep_pairs(row, g, p, lift_of(t, a));
 }
 
 /* 16 pairs of a page; 8 and zeros where `half`. */

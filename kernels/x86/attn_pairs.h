@@ -4,9 +4,8 @@
  * The weights that were rounded are the ones that are summed for the denominator, so
  * rounding does not shift their mean.
  *
- * Pages may hold their values times a power of two (attn_bf16_bf16.c). The including file
- * defines attn_lift(t, a), its inverse, by which queries and weights are multiplied then; that
- * changes no digit of any product.
+ * Pages may hold their values times a power of two (attn_bf16_bf16.c). Queries and weights are
+ * then multiplied by its inverse, `lift`, which changes no digit of any product.
  */
 #ifndef CORDEE_KERNELS_X86_ATTN_PAIRS_H
 #define CORDEE_KERNELS_X86_ATTN_PAIRS_H
@@ -14,13 +13,10 @@
 #include "kernels/attn.h"
 #include "kernels/x86/pairs.h"
 
-INLINE float attn_lift(enum kv_type t, const struct attn *a);
-
-/* Zeros up to the end of the last line of 32 columns. */
-INLINE void attn_form(enum kv_type t, const struct attn *a, struct attn_row *row)
+/* attn_form(): q as bf16, and zeros up to the end of the last line of 32 columns. */
+INLINE void form_pairs(const struct attn *a, struct attn_row *row, float lift)
 {
     const vf most = v_set(0x1.fep127f); /* of bf16: lifted, a query of 2^15 is more */
-    const float lift = attn_lift(t, a);
     uint16_t *to = row->form;
     for (int c = 0; c < (a->dk + 31) / 32 * 32; c += V_LANES) {
         int n = a->dk - c < 0 ? 0 : a->dk - c < V_LANES ? a->dk - c : V_LANES;
@@ -31,10 +27,9 @@ INLINE void attn_form(enum kv_type t, const struct attn *a, struct attn_row *row
     }
 }
 
-/* The weights of 16 positions take the first half of the room that their scores had. */
-INLINE vf attn_keep_weights(enum kv_type t, const struct attn *a, struct attn_row *row, int g, vf p)
+/* attn_keep_weights(): those of 16 positions take the first half of the room that their scores had. */
+INLINE vf keep_pairs(struct attn_row *row, int g, vf p, float lift)
 {
-    const float lift = attn_lift(t, a);
     __m256i rounded = (__m256i)_mm512_cvtneps_pbh(v_mul(p, v_set(lift)));
     _mm256_storeu_si256((__m256i *)(void *)((char *)row->p + g * 32), rounded);
     return v_mul(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16)), v_set(1 / lift));
