@@ -2,6 +2,7 @@
 #include "model/packed_file.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -224,4 +225,25 @@ const struct packed_weight *packed_file_find(const struct packed_file *f, enum w
 bool packed_weight_intact(const struct packed_weight *w)
 {
     return XXH3_64bits(w->data, w->bytes) == w->sum;
+}
+
+struct search {
+    const struct packed_weight *const *w;
+    atomic_int damaged;
+};
+
+static void search_task(void *ctx, int first, int last, int worker)
+{
+    struct search *s = ctx;
+    (void)worker;
+    for (int i = first; i < last; i++)
+        if (!packed_weight_intact(s->w[i]))
+            atomic_store(&s->damaged, i);
+}
+
+int packed_weights_damaged(const struct packed_weight *const *w, int n, struct pool *pool)
+{
+    struct search s = {.w = w, .damaged = -1};
+    pool_run(pool, n, 1, search_task, &s);
+    return atomic_load(&s.damaged);
 }

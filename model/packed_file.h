@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/pool.h"
 #include "kernels/format.h"
 #include "model/desc.h"
 
@@ -31,7 +32,7 @@
 struct packed_head {
     char magic[8];
     uint32_t version, layout; /* PACKED_FILE_VERSION, PACK_VERSION */
-    char model[16];           /* source_hash() of what it was made from, no NUL */
+    char model[16];           /* source_sample() of what it was made from, no NUL */
     int32_t first, last;      /* layers [first, last) */
     uint32_t embed, head;     /* 0 or 1 */
     uint32_t n_entries, reserved;
@@ -87,6 +88,8 @@ const struct packed_weight *packed_file_at(const struct packed_file *f, size_t i
 const struct packed_weight *packed_file_find(const struct packed_file *f, enum weight_role role, int layer);
 /* True if its bytes have its sum; reads them all. From any thread. */
 bool packed_weight_intact(const struct packed_weight *w);
+/* The number of one of these n weights that is not intact, -1 if all are. In parallel on the pool. */
+int packed_weights_damaged(const struct packed_weight *const *w, int n, struct pool *pool);
 
 /* ---- writing ---- */
 

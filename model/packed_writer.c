@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -68,6 +70,23 @@ static err reserve(const struct packed_writer *w, struct why *why)
     return ERR_OK;
 }
 
+/* Two programs that write one file would write into each other's: the second is refused. */
+static err open_part(struct packed_writer *w, struct why *why)
+{
+    struct stat mine, there;
+    int fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return why_set(why, ERR_IO, "%s: %s", w->part, strerror(errno));
+    bool taken = flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; /* else: perhaps no locks there */
+    /* The other one may have finished in between: then this is the file that has its name by now. */
+    if (taken || fstat(fd, &mine) != 0 || stat(w->part, &there) != 0 || mine.st_ino != there.st_ino) {
+        close(fd);
+        return why_set(why, ERR_IO, "%s: another program is writing it", w->part);
+    }
+    w->fd = fd;
+    return ftruncate(fd, 0) == 0 ? ERR_OK : why_set(why, ERR_IO, "%s: %s", w->part, strerror(errno));
+}
+
 err packed_writer_open(const char *path, const struct packed_head *head, const struct packed_entry *entries, int n,
                        struct packed_writer **out, struct why *why)
 {
@@ -90,9 +109,7 @@ err packed_writer_open(const char *path, const struct packed_head *head, const s
     w->head.reserved = 0;
     place_entries(w);
     XXH3_64bits_reset(w->state);
-    w->fd = open(w->part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (w->fd < 0)
-        FAIL(ERR_IO, "%s: %s", w->part, strerror(errno));
+    TRY(open_part(w, why));
     TRY(reserve(w, why));
     *out = w;
     w = NULL;

@@ -191,6 +191,11 @@ out:
     return e;
 }
 
+static bool sixteen_digits(const char *text)
+{
+    return strlen(text) == 16 && strspn(text, "0123456789abcdef") == 16;
+}
+
 static err parse_root(const struct parse *p, const json_t *root, struct shards *s, struct catalog *tensors)
 {
     err e;
@@ -203,11 +208,12 @@ static err parse_root(const struct parse *p, const json_t *root, struct shards *
              (int)version, SHARDS_VERSION);
     TRY(take_text(p, root, "model", &s->name));
     TRY(take_text(p, root, "hash", &s->hash));
+    TRY(take_text(p, root, "weights", &s->weights));
     TRY(take_text(p, root, "facts", &facts));
     TRY(take_text(p, root, "facts_hash", &s->facts_hash));
     TRY(take_count(p, root, "file_bytes", INT64_MAX, &bytes));
-    if (strlen(s->hash) != 16 || strspn(s->hash, "0123456789abcdef") != 16)
-        return bad(p, "\"hash\" is not 16 digits");
+    if (!sixteen_digits(s->hash) || !sixteen_digits(s->weights))
+        return bad(p, "\"hash\" or \"weights\" is not 16 digits");
     s->gguf = strcmp(facts, "gguf") == 0;
     if (!s->gguf && strcmp(facts, "hf") != 0)
         return bad(p, "\"facts\" is neither gguf nor hf");
@@ -313,8 +319,8 @@ static json_t *tensors_json(const struct catalog *c)
 err shards_write(const struct shards *s, const struct catalog *tensors, struct why *why)
 {
     err e;
-    json_t *root = json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:o, s:o}", "cordee_shards", SHARDS_VERSION, "model", s->name,
-                             "hash", s->hash, "facts", s->gguf ? "gguf" : "hf", "facts_hash", s->facts_hash, "file_bytes",
+    json_t *root = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o}", "cordee_shards", SHARDS_VERSION, "model", s->name,
+                             "hash", s->hash, "weights", s->weights, "facts", s->gguf ? "gguf" : "hf", "facts_hash", s->facts_hash, "file_bytes",
                              (json_int_t)s->file_bytes, "stages", stages_json(s), "tensors", tensors_json(tensors));
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_ENSURE_ASCII) : NULL;
     if (!text)

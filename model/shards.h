@@ -36,6 +36,7 @@ struct shards {
     const char *path; /* the directory */
     const char *name; /* of the model */
     const char *hash; /* source_hash() of the model, 16 digits */
+    const char *weights; /* source_sample() of it, the mark that all stages' files bear */
     const char *facts_hash; /* of the small files, so that a changed one is noticed */
     bool gguf; /* facts.gguf, not config.json */
     uint64_t file_bytes; /* of the model's own files */

@@ -113,8 +113,11 @@ const struct shards *source_shards(const struct source *s);
 /* Writes to a directory what a source takes besides weights: metadata and tokenizer, ... */
 MUST_CHECK err source_save_facts(const struct source *s, const char *dir, struct why *why);
 /* ... and, when all else is there, its shards.json (shards.h). ERR_INVAL: the source is shards itself. */
-MUST_CHECK err source_save_index(const struct source *s, const char *dir, struct shard_stage *stages, int n_stages,
-                                 struct why *why);
+MUST_CHECK err source_save_index(const struct source *s, const char *dir, const char *sample,
+                                 struct shard_stage *stages, int n_stages, struct why *why);
+/* 16 hex digits over source_hash() and a sample of each tensor's bytes (three pages), so that shards
+ * of a model and of the same one trained further are not taken for each other. Not for shards. */
+void source_sample(const struct source *s, char sample[17]);
 
 /* ---- adapters ---- */
 

@@ -1,8 +1,11 @@
 /* source_save.c - a source's facts and shapes, written as a directory of shards. */
 #include "model/source_own.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <xxhash.h>
 
 #include "model/shards.h"
 
@@ -62,13 +65,35 @@ static err hash_of_facts(const struct source *s, const char *dir, char hash[17],
     return e;
 }
 
-err source_save_index(const struct source *s, const char *dir, struct shard_stage *stages, int n_stages,
-                      struct why *why)
+static uint64_t sample_bytes(uint64_t hash, const uint8_t *data, uint64_t bytes)
+{
+    enum { PIECE = 4096 };
+    if (bytes <= 3 * PIECE)
+        return XXH3_64bits_withSeed(data, bytes, hash);
+    hash = XXH3_64bits_withSeed(data, PIECE, hash);
+    hash = XXH3_64bits_withSeed(data + bytes / 2, PIECE, hash);
+    return XXH3_64bits_withSeed(data + bytes - PIECE, PIECE, hash);
+}
+
+void source_sample(const struct source *s, char sample[17])
+{
+    uint64_t hash = XXH3_64bits(s->hash, strlen(s->hash));
+    for (size_t i = 0; i < s->reader.tensors.n; i++) {
+        const struct file_tensor *t = &s->reader.tensors.t[i];
+        hash = sample_bytes(hash, t->data, t->bytes);
+        if (t->scales)
+            hash = sample_bytes(hash, t->scales->data, t->scales->bytes);
+    }
+    snprintf(sample, 17, "%016" PRIx64, hash);
+}
+
+err source_save_index(const struct source *s, const char *dir, const char *sample, struct shard_stage *stages,
+                      int n_stages, struct why *why)
 {
     err e;
     char hash[17];
     struct catalog shapes = {0};
-    struct shards d = {.path = dir, .name = source_name(s), .hash = s->hash, .facts_hash = hash,
+    struct shards d = {.path = dir, .name = source_name(s), .hash = s->hash, .weights = sample, .facts_hash = hash,
                        .gguf = s->reader.type->names == NAMES_GGUF, .file_bytes = s->reader.file_bytes,
                        .stages = stages, .n_stages = n_stages};
     TRY(hash_of_facts(s, dir, hash, why));

@@ -332,9 +332,9 @@ err weights_load(struct weights *w, struct pool *pool, struct why *why)
     return e;
 }
 
-err weights_write(const struct weights *w, const char *path, struct pool *pool, struct why *why)
+err weights_write(const struct weights *w, const char *sample, const char *path, struct pool *pool, struct why *why)
 {
-    return items_write(&w->items, w->src, w->range, path, pool, why);
+    return items_write(&w->items, w->src, w->range, sample, path, pool, why);
 }
 
 uint64_t weights_file_bytes(const struct weights *w)

@@ -55,8 +55,9 @@ MUST_CHECK err weights_open(const struct source *src, struct weight_range r, str
  * points into it afterwards. ERR_NOMEM: the reason gives what is needed and what there is;
  * ERR_NOTFOUND, ERR_FORMAT: a file of shards is missing or damaged. */
 MUST_CHECK err weights_load(struct weights *w, struct pool *pool, struct why *why);
-/* Writes what weights_load() would make to a file (packed_file.h) instead. */
-MUST_CHECK err weights_write(const struct weights *w, const char *path, struct pool *pool, struct why *why);
+/* Writes what weights_load() would make to a file (packed_file.h) instead. sample: source_sample(). */
+MUST_CHECK err weights_write(const struct weights *w, const char *sample, const char *path, struct pool *pool,
+                             struct why *why);
 /* How long that file is. */
 uint64_t weights_file_bytes(const struct weights *w);
 void weights_close(struct weights *w); /* NULL is fine */

@@ -1,7 +1,6 @@
 /* weights_file.c - see weights_file.h. */
 #include "model/weights_file.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,8 +42,8 @@ out:
     return e;
 }
 
-err items_write(const struct weight_items *items, const struct source *src, struct weight_range range, const char *path,
-                struct pool *pool, struct why *why)
+err items_write(const struct weight_items *items, const struct source *src, struct weight_range range,
+                const char *sample, const char *path, struct pool *pool, struct why *why)
 {
     err e;
     struct packed_head head = {.first = range.first, .last = range.last, .embed = range.embed, .head = range.head};
@@ -54,7 +53,7 @@ err items_write(const struct weight_items *items, const struct source *src, stru
     size_t room = PIECE_BYTES;
     char *piece = NULL;
 
-    memcpy(head.model, source_hash(src), sizeof head.model);
+    memcpy(head.model, sample, sizeof head.model);
     for (int i = 0; entries && i < items->n; i++) {
         entries[i] = entry_of(&items->at[i]);
         if (item_unit_bytes(&items->at[i]) > room)
@@ -98,7 +97,7 @@ static bool stage_matters(const struct shard_stage *s, struct weight_range r, bo
 static err check_owner(const struct packed_file *f, const struct shards *d, const struct shard_stage *s, struct why *why)
 {
     const struct packed_head *h = packed_file_head(f);
-    if (memcmp(h->model, d->hash, sizeof h->model) != 0 || h->first != s->first || h->last != s->last ||
+    if (memcmp(h->model, d->weights, sizeof h->model) != 0 || h->first != s->first || h->last != s->last ||
         h->embed != s->embed || h->head != s->head)
         return why_set(why, ERR_FORMAT, "%s: of another model or of other layers than %s says", packed_file_path(f),
                        SHARDS_FILE);
@@ -187,27 +186,13 @@ static err missing(const struct shards *d, const struct weight_item *x, struct w
     return why_set(why, ERR_NOTFOUND, "%s: there is no %s", d->path, what);
 }
 
-struct check {
-    const struct packed_weight **found;
-    atomic_int damaged; /* its number; -1: none */
-};
-
-static void check_task(void *ctx, int first, int last, int worker)
-{
-    struct check *c = ctx;
-    (void)worker;
-    for (int i = first; i < last; i++)
-        if (!packed_weight_intact(c->found[i]))
-            atomic_store(&c->damaged, i);
-}
-
 err items_map(const struct weight_items *items, const struct source *src, struct weight_range range, bool tied,
               struct pool *pool, struct weight_maps *maps, const void **at, struct why *why)
 {
     err e;
     const struct shards *d = source_shards(src);
-    struct check check = {.found = calloc((size_t)items->n + 1, sizeof(struct packed_weight *)), .damaged = -1};
-    if (!check.found)
+    const struct packed_weight **found = calloc((size_t)items->n + 1, sizeof *found);
+    if (!found)
         FAIL(ERR_NOMEM, "%s: a list of %d weights", d->path, items->n);
     TRY(open_files(d, range, tied, maps, why));
     for (int i = 0; i < items->n; i++) {
@@ -223,16 +208,15 @@ err items_map(const struct weight_items *items, const struct source *src, struct
             FAIL(ERR_FORMAT, "%s: %s of layer %d has another shape in its file than in %s", d->path,
                  weight_role_name(x->as), x->layer, SHARDS_FILE);
         mapped_will_need(w->data, w->bytes);
-        check.found[i] = w;
+        found[i] = w;
         at[i] = w->data;
     }
-    pool_run(pool, items->n, 1, check_task, &check);
-    const int bad = atomic_load(&check.damaged);
+    const int bad = packed_weights_damaged(found, items->n, pool);
     if (bad >= 0)
         FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum): copy or write it again",
-             packed_file_path(file_of(maps, check.found[bad])), weight_role_name(items->at[bad].as), items->at[bad].layer);
+             packed_file_path(file_of(maps, found[bad])), weight_role_name(items->at[bad].as), items->at[bad].layer);
     e = ERR_OK;
 out:
-    free(check.found);
+    free(found);
     return e;
 }

@@ -7,9 +7,9 @@
 #include "model/weights.h"
 
 /* Packs the items and writes them to path, piece by piece: memory for one piece is all
- * that it takes. model: source_hash(). */
+ * that it takes. sample: source_sample(). */
 MUST_CHECK err items_write(const struct weight_items *items, const struct source *src, struct weight_range range,
-                           const char *path, struct pool *pool, struct why *why);
+                           const char *sample, const char *path, struct pool *pool, struct why *why);
 
 /* The files of a shard directory that a range needs. Zeroed is empty. */
 struct weight_maps {

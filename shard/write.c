@@ -2,7 +2,6 @@
 #include "shard/write.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +10,11 @@
 #include "model/packed_file.h"
 #include "model/weights.h"
 
-static bool holds(const struct packed_file *f, const char *hash, const struct shard_stage *s)
+/* sample: source_sample() of the model. */
+static bool holds(const struct packed_file *f, const char *sample, const struct shard_stage *s)
 {
     const struct packed_head *h = packed_file_head(f);
-    return memcmp(h->model, hash, sizeof h->model) == 0 && h->first == s->first && h->last == s->last &&
+    return memcmp(h->model, sample, sizeof h->model) == 0 && h->first == s->first && h->last == s->last &&
            h->embed == s->embed && h->head == s->head;
 }
 
@@ -26,37 +26,29 @@ static uint64_t size_of(const char *path)
 
 /* ---- looking at a file ---------------------------------------------------------------------- */
 
-struct sums {
-    const struct packed_file *f;
-    atomic_int damaged; /* an entry's number; -1: none */
-};
-
-static void sum_task(void *ctx, int first, int last, int worker)
-{
-    struct sums *s = ctx;
-    (void)worker;
-    for (int i = first; i < last; i++)
-        if (!packed_weight_intact(packed_file_at(s->f, (size_t)i)))
-            atomic_store(&s->damaged, i);
-}
-
-/* Every byte of it. hash: of the model. */
-static err check_file(const char *hash, const char *path, const struct shard_stage *s, struct pool *pool,
+/* Every byte of it. */
+static err check_file(const char *sample, const char *path, const struct shard_stage *s, struct pool *pool,
                       struct why *why)
 {
     err e;
     struct packed_file *f = NULL;
+    const struct packed_weight **all = NULL;
     TRY(packed_file_open(path, &f, why));
-    if (!holds(f, hash, s))
+    if (!holds(f, sample, s))
         FAIL(ERR_FORMAT, "%s: of another model, or of other layers than %s says", path, SHARDS_FILE);
-    struct sums sums = {.f = f, .damaged = -1};
-    pool_run(pool, (int)packed_file_head(f)->n_entries, 1, sum_task, &sums);
-    const int bad = atomic_load(&sums.damaged);
+    const int n = (int)packed_file_head(f)->n_entries;
+    all = calloc((size_t)n + 1, sizeof *all);
+    if (!all)
+        FAIL(ERR_NOMEM, "%s: a list of %d weights", path, n);
+    for (int i = 0; i < n; i++)
+        all[i] = packed_file_at(f, (size_t)i);
+    const int bad = packed_weights_damaged(all, n, pool);
     if (bad >= 0)
         FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum)", path,
-             weight_role_name(packed_file_at(f, (size_t)bad)->role), packed_file_at(f, (size_t)bad)->layer);
+             weight_role_name(all[bad]->role), all[bad]->layer);
     e = ERR_OK;
 out:
+    free(all);
     packed_file_close(f);
     return e;
 }
@@ -64,18 +56,20 @@ out:
 /* ---- writing ------------------------------------------------------------------------------- */
 
 /* A file that has its name was whole once; is it this stage's, and still undamaged? */
-static bool there_already(const char *path, const struct shard_job *job, const struct shard_stage *s)
+static bool there_already(const char *path, const struct shard_job *job, const char *sample,
+                          const struct shard_stage *s)
 {
-    return size_of(path) == s->bytes && check_file(source_hash(job->src), path, s, job->pool, NULL) == ERR_OK;
+    return size_of(path) == s->bytes && check_file(sample, path, s, job->pool, NULL) == ERR_OK;
 }
 
-static err write_stage(const struct shard_job *job, const char *path, const struct shard_stage *s, struct why *why)
+static err write_stage(const struct shard_job *job, const char *sample, const char *path,
+                       const struct shard_stage *s, struct why *why)
 {
     err e;
     struct weights *w = NULL;
     const struct weight_range range = {s->first, s->last, s->embed, s->head};
     TRY(weights_open(job->src, range, &w, why));
-    TRY(weights_write(w, path, job->pool, why));
+    TRY(weights_write(w, sample, path, job->pool, why));
 out:
     weights_close(w);
     return e;
@@ -118,7 +112,8 @@ out:
     return e;
 }
 
-static err make_stage(const struct shard_job *job, int i, struct shard_stage *s, struct why *why)
+static err make_stage(const struct shard_job *job, const char *sample, int i, struct shard_stage *s,
+                      struct why *why)
 {
     err e;
     char *path;
@@ -127,9 +122,9 @@ static err make_stage(const struct shard_job *job, int i, struct shard_stage *s,
     TRY(size_stage(job, s, why));
     if (job->only && job->only != i + 1)
         goto out;
-    const bool kept = there_already(path, job, s);
+    const bool kept = there_already(path, job, sample, s);
     if (!kept)
-        TRY(write_stage(job, path, s, why));
+        TRY(write_stage(job, sample, path, s, why));
     job->told(job->ctx, i + 1, s, kept ? SHARD_KEPT : SHARD_WRITTEN, NULL);
 out:
     free(path);
@@ -139,6 +134,7 @@ out:
 err shards_make(const struct shard_job *job, struct why *why)
 {
     err e;
+    char sample[17];
     struct arena a;
     arena_init(&a, 0);
     struct shard_stage *stages = arena_array(&a, (size_t)job->n_stages, sizeof *stages);
@@ -146,6 +142,7 @@ err shards_make(const struct shard_job *job, struct why *why)
         FAIL(ERR_NOMEM, "%s: %d stages", job->dir, job->n_stages);
     TRY(make_directory(job, why));
     TRY(source_save_facts(job->src, job->dir, why));
+    source_sample(job->src, sample);
     for (int i = 0; i < job->n_stages; i++) {
         const struct plan_stage *p = &job->stages[i];
         char name[64];
@@ -153,9 +150,9 @@ err shards_make(const struct shard_job *job, struct why *why)
         stages[i] = (struct shard_stage){arena_strndup(&a, name, (size_t)len), p->first, p->last, p->embed, p->head, 0};
         if (!stages[i].file)
             FAIL(ERR_NOMEM, "%s: no memory", job->dir);
-        TRY(make_stage(job, i, &stages[i], why));
+        TRY(make_stage(job, sample, i, &stages[i], why));
     }
-    TRY(source_save_index(job->src, job->dir, stages, job->n_stages, why));
+    TRY(source_save_index(job->src, job->dir, sample, stages, job->n_stages, why));
 out:
     arena_fini(&a);
     return e;
@@ -179,7 +176,7 @@ err shards_verify(const char *dir, bool local, struct pool *pool, shard_told_fn 
         struct why reason = {""};
         if (!path)
             FAIL(ERR_NOMEM, "%s: no memory", dir);
-        err one = check_file(d->hash, path, &d->stages[i], pool, &reason);
+        err one = check_file(d->weights, path, &d->stages[i], pool, &reason);
         told(ctx, i + 1, &d->stages[i], one == ERR_OK ? SHARD_GOOD : one == ERR_NOTFOUND ? SHARD_MISSING : SHARD_DAMAGED,
              one ? reason.text : NULL);
         if (one && !(local && one == ERR_NOTFOUND)) {

@@ -289,7 +289,8 @@ static err choose_cut(const struct gather *g, const struct plan_model *m, const 
         return plan_cut(m, nodes, n, stages, why);
     for (int i = 0; i < n; i++)
         stages[i] = (struct plan_stage){.first = shards->stages[i].first, .last = shards->stages[i].last};
-    return plan_given(m, nodes, n, stages, why);
+    err e = plan_given(m, nodes, n, stages, why);
+    return e == ERR_INVAL ? why_prefix(why, ERR_FORMAT, "%s/" SHARDS_FILE, shards->path) : e;
 }
 
 static err cut(struct gather *g, struct why *why)

@@ -63,6 +63,32 @@ static void what_is_whole_is_kept(void **state)
     remove_tree(dir.text);
 }
 
+/* Other weights of the same shapes, as after more training: nothing is kept. */
+static void trained_further(void **state)
+{
+    struct path dir = new_directory(), model = new_directory();
+    struct path file = path_of("%s/m.gguf", model.text);
+    struct source *src = NULL;
+    struct told t;
+    (void)state;
+    copy_file(path_of("%s/tests/golden/tiny/tiny-llama-spm.gguf", tree()).text, file.text);
+    good(source_open(file.text, &src, &why));
+    good(make(src, dir.text, 0, &t));
+    source_close(src);
+    flip(file.text, -100); /* the last tensor */
+    good(source_open(file.text, &src, &why));
+    good(make(src, dir.text, 2, &t));
+    assert_int_equal(t.last[2], SHARD_WRITTEN);
+    assert_int_equal(verify(dir.text, false, &t), ERR_FORMAT); /* the others are of the old weights */
+    assert_int_equal(t.n[SHARD_DAMAGED], 2);
+    good(make(src, dir.text, 0, &t));
+    assert_true(t.n[SHARD_WRITTEN] == 2 && t.last[2] == SHARD_KEPT);
+    good(verify(dir.text, false, &t));
+    source_close(src);
+    remove_tree(model.text);
+    remove_tree(dir.text);
+}
+
 /* Each node writes its own stage; together they are the whole. */
 static void one_stage_alone(void **state)
 {
@@ -292,6 +318,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_whole_is_kept),           cmocka_unit_test(one_stage_alone),
+        cmocka_unit_test(trained_further),
         cmocka_unit_test(what_is_in_the_way_is_named),     cmocka_unit_test(the_model_itself_is_no_place),
         cmocka_unit_test(changed_small_files_are_noticed), cmocka_unit_test(foreign_files),
         cmocka_unit_test(far_weights_are_copied),          cmocka_unit_test(many_stages_and_one),

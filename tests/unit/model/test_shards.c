@@ -47,6 +47,7 @@ static void fill(struct shards *s, struct catalog *c)
     *s = (struct shards){.path = dir,
                          .name = "a \"model\" \\ of \xc3\xa9t\xc3\xa9\n",
                          .hash = "0123456789abcdef",
+                         .weights = "00112233aabbccdd",
                          .facts_hash = "fedcba9876543210",
                          .gguf = true,
                          .file_bytes = 1ull << 50,
@@ -67,6 +68,7 @@ static void check_same(const struct shards *a, const struct shards *b)
 {
     assert_string_equal(a->name, b->name);
     assert_string_equal(a->hash, b->hash);
+    assert_string_equal(a->weights, b->weights);
     assert_string_equal(a->facts_hash, b->facts_hash);
     assert_true(a->gguf == b->gguf && a->file_bytes == b->file_bytes && a->n_stages == b->n_stages);
     for (int i = 0; i < a->n_stages; i++) {
@@ -148,7 +150,7 @@ static void what_cannot_be_written(void **state)
 /* ---- hostile text -------------------------------------------------------------------------------- */
 
 static const char good[] =
-    "{\"cordee_shards\":1,\"model\":\"m\",\"hash\":\"0123456789abcdef\",\"facts\":\"gguf\",\"facts_hash\":"
+    "{\"cordee_shards\":1,\"model\":\"m\",\"hash\":\"0123456789abcdef\",\"weights\":\"00112233aabbccdd\",\"facts\":\"gguf\",\"facts_hash\":"
     "\"0123456789abcdef\","
     "\"file_bytes\":99,\"stages\":["
     "{\"file\":\"a.cordee\",\"first\":0,\"last\":2,\"embedding\":true,\"head\":false,\"bytes\":1},"
@@ -198,6 +200,8 @@ static const struct {
     {"\"facts\":\"gguf\"", "\"facts\":\"hf\"", ERR_OK},
     {"\"facts\":\"gguf\"", "\"facts\":\"other\"", ERR_FORMAT},
     {"\"facts\":\"gguf\"", "\"facts\":[]", ERR_FORMAT},
+    {"\"weights\":\"00112233aabbccdd\"", "\"weights\":\"0\"", ERR_FORMAT},
+    {"\"weights\":\"00112233aabbccdd\"", "\"weights\":null", ERR_FORMAT},
     {"\"facts_hash\":\"0123456789abcdef\"", "\"facts_hash\":1", ERR_FORMAT},
     {"\"file_bytes\":99", "\"file_bytes\":-1", ERR_FORMAT},
     {"\"file_bytes\":99", "\"file_bytes\":9223372036854775807", ERR_OK},
