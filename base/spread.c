@@ -34,7 +34,8 @@ void spread_block(void *block, size_t bytes)
 double spread_elsewhere(const void *mapping, size_t bytes)
 {
     enum { SAMPLES = 256 };
-    const uintptr_t page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)mapping & ~(page_bytes - 1);
+    const uintptr_t page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE),
+                    first = (uintptr_t)mapping & ~(page_bytes - 1);
     const size_t pages = bytes / page_bytes, n = pages < SAMPLES ? pages : SAMPLES;
     uintptr_t page[SAMPLES];
     int node[SAMPLES], known = 0, elsewhere = 0;

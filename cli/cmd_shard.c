@@ -31,8 +31,9 @@ static err take(void *ctx, int key, const char *value, struct why *why)
         return ERR_OK;
     case KEY_STAGE:
         x->stage = (int)strtol(value, &end, 10);
-        return *end || x->stage < 1 ? why_set(why, ERR_INVAL, "--stage: \"%s\" is not the number of a stage", value)
-                                    : ERR_OK;
+        return *end || x->stage < 1
+                   ? why_set(why, ERR_INVAL, "--stage: \"%s\" is not the number of a stage", value)
+                   : ERR_OK;
     case KEY_LOCAL:
         x->local = true;
         return ERR_OK;
@@ -51,31 +52,36 @@ static err take(void *ctx, int key, const char *value, struct why *why)
     }
 }
 
-static void told(void *ctx, int stage, const struct shard_stage *s, enum shard_state state, const char *reason)
+static void told(void *ctx, int stage, const struct shard_stage *s, enum shard_state state,
+                 const char *reason)
 {
-    static const char *const words[] = {[SHARD_WRITTEN] = "written", [SHARD_KEPT] = "kept", [SHARD_GOOD] = "good",
-                                        [SHARD_DAMAGED] = "damaged", [SHARD_MISSING] = "missing"};
+    static const char *const words[] = {[SHARD_WRITTEN] = "written",
+                                        [SHARD_KEPT] = "kept",
+                                        [SHARD_GOOD] = "good",
+                                        [SHARD_DAMAGED] = "damaged",
+                                        [SHARD_MISSING] = "missing"};
     struct shard_cmd *x = ctx;
     struct buf why = {0};
     if (reason)
         buf_put_json(&why, reason, strlen(reason), true);
     if (x->json)
-        printf("%s{\"stage\":%d,\"file\":\"%s\",\"first\":%d,\"layers\":%d,\"embedding\":%s,\"head\":%s,\"bytes\":%llu,"
-               "\"state\":\"%s\",\"reason\":%s}",
+        printf("%s{\"stage\":%d,\"file\":\"%s\",\"first\":%d,\"layers\":%d,\"embedding\":%s,\"head\":%s,"
+               "\"bytes\":%llu,\"state\":\"%s\",\"reason\":%s}",
                x->n_told ? ",\n  " : "{\"stages\":[\n  ", stage, s->file, s->first, s->last - s->first,
-               s->embed ? "true" : "false", s->head ? "true" : "false", (unsigned long long)s->bytes, words[state],
-               reason && why.data ? why.data : "null");
+               s->embed ? "true" : "false", s->head ? "true" : "false", (unsigned long long)s->bytes,
+               words[state], reason && why.data ? why.data : "null");
     else
         printf("stage %d: layers %d..%d%s%s, %.1f MiB, %s: %s%s%s\n", stage, s->first, s->last,
-               s->embed ? ", embedding" : "", s->head ? ", head" : "", (double)s->bytes / 0x1p20, s->file, words[state],
-               reason ? ": " : "", reason ? reason : "");
+               s->embed ? ", embedding" : "", s->head ? ", head" : "", (double)s->bytes / 0x1p20, s->file,
+               words[state], reason ? ": " : "", reason ? reason : "");
     x->n_told++;
     fflush(stdout);
     buf_fini(&why);
 }
 
 /* The cut that an engine of as many workers would make. */
-static err make_plan(const struct shard_cmd *x, const struct source *src, struct plan_stage *stages, struct why *why)
+static err make_plan(const struct shard_cmd *x, const struct source *src, struct plan_stage *stages,
+                     struct why *why)
 {
     err e;
     const int n = (int)x->config.workers;
@@ -113,11 +119,17 @@ static err make(struct shard_cmd *x, struct pool *pool, struct why *why)
         FAIL(ERR_INVAL, "--stage %d of %d workers", x->stage, n);
     TRY(source_open(x->config.model, &src, why));
     TRY(make_plan(x, src, stages, why));
-    struct shard_job job = {.src = src, .dir = x->out, .stages = stages, .n_stages = n, .only = x->stage, .pool = pool,
-                            .told = told, .ctx = x};
+    struct shard_job job = {.src = src,
+                            .dir = x->out,
+                            .stages = stages,
+                            .n_stages = n,
+                            .only = x->stage,
+                            .pool = pool,
+                            .told = told,
+                            .ctx = x};
     TRY(shards_make(&job, why));
-    fprintf(stderr, "cordee: shard: %s is ready after %.1f s: serve it with --model %s --workers %d\n", x->out,
-            (double)(now_ms() - t0) / 1000, x->out, n);
+    fprintf(stderr, "cordee: shard: %s is ready after %.1f s: serve it with --model %s --workers %d\n",
+            x->out, (double)(now_ms() - t0) / 1000, x->out, n);
 out:
     source_close(src);
     free(stages);
@@ -145,14 +157,16 @@ int cmd_shard(int argc, char **argv)
 {
     static const struct argp_option own[] = {
         {"out", KEY_OUT, "DIR", 0, "write the shards here", 1},
-        {"stage", KEY_STAGE, "I", 0, "write stage I (1..N) only: for nodes that write their own, side by side", 1},
+        {"stage", KEY_STAGE, "I", 0,
+         "write stage I (1..N) only: for nodes that write their own, side by side", 1},
         {"local", KEY_LOCAL, NULL, 0, "verify: stages that are not on this node are no failure", 1},
         {"json", 'j', NULL, 0, "one JSON object", 1},
         {0},
     };
     struct shard_cmd x = {0};
-    struct options o = {"shard", "Write a model as packed weights, a file for each rank; verify such a directory.",
-                        "[verify DIR]", own, take, &x, false};
+    static const char doc[] =
+        "Write a model as packed weights, a file for each rank; verify such a directory.";
+    struct options o = {"shard", doc, "[verify DIR]", own, take, &x, false};
     struct why why = {0};
     int code;
 

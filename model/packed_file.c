@@ -62,29 +62,34 @@ static uint64_t shape_bytes(const struct packed_weight *w)
     return (all + 63) & ~(uint64_t)63;
 }
 
-static err check_entry(const struct packed_file *f, size_t i, const struct packed_entry *x, struct packed_weight *out,
-                       const uint8_t *data, struct why *why)
+static err check_entry(const struct packed_file *f, size_t i, const struct packed_entry *x,
+                       struct packed_weight *out, const uint8_t *data, struct why *why)
 {
-    struct packed_weight w = {.layer = x->layer, .n = x->n, .k = x->k, .n_stack = x->n_stack, .bytes = x->bytes, .sum = x->sum};
+    struct packed_weight w = {
+        .layer = x->layer, .n = x->n, .k = x->k, .n_stack = x->n_stack, .bytes = x->bytes, .sum = x->sum};
     int role = 0, fmt = 0;
     while (role < W_COUNT && !field_is(x->role, sizeof x->role, weight_role_name((enum weight_role)role)))
         role++;
     while (fmt < FMT_COUNT && !field_is(x->fmt, sizeof x->fmt, fmt_traits[fmt].name))
         fmt++;
     if (role == W_COUNT || fmt == FMT_COUNT)
-        return why_set(why, ERR_UNSUPPORTED, "%s: entry %zu is a weight or of a type that is not known here", f->path, i);
+        return why_set(why, ERR_UNSUPPORTED, "%s: entry %zu is a weight or of a type that is not known here",
+                       f->path, i);
     w.role = (enum weight_role)role;
     w.fmt = (enum fmt)fmt;
-    const int first = weight_is_layer(w.role) ? f->head.first : 0, last = weight_is_layer(w.role) ? f->head.last : 1;
+    const int first = weight_is_layer(w.role) ? f->head.first : 0,
+              last = weight_is_layer(w.role) ? f->head.last : 1;
     if (w.layer < first || w.layer >= last)
         return why_set(why, ERR_FORMAT, "%s: %s of layer %d in a file of layers %d to %d", f->path,
                        weight_role_name(w.role), w.layer, f->head.first, f->head.last);
     if (!w.bytes || w.bytes != shape_bytes(&w))
-        return why_set(why, ERR_FORMAT, "%s: %s of layer %d: %d x %d x %d of %s do not take %" PRIu64 " bytes", f->path,
+        return why_set(why, ERR_FORMAT,
+                       "%s: %s of layer %d: %d x %d x %d of %s do not take %" PRIu64 " bytes", f->path,
                        weight_role_name(w.role), w.layer, w.n_stack, w.n, w.k, fmt_traits[fmt].name, w.bytes);
     if (x->offset % 64 || x->offset > f->head.data_bytes || w.bytes > f->head.data_bytes - x->offset)
-        return why_set(why, ERR_FORMAT, "%s: %s of layer %d: bytes %" PRIu64 " to %" PRIu64 " of %" PRIu64, f->path,
-                       weight_role_name(w.role), w.layer, x->offset, x->offset + w.bytes, f->head.data_bytes);
+        return why_set(why, ERR_FORMAT, "%s: %s of layer %d: bytes %" PRIu64 " to %" PRIu64 " of %" PRIu64,
+                       f->path, weight_role_name(w.role), w.layer, x->offset, x->offset + w.bytes,
+                       f->head.data_bytes);
     w.data = data + x->offset;
     *out = w;
     return ERR_OK;
@@ -97,16 +102,18 @@ static err check_head(struct packed_file *f, const uint8_t *file, size_t size, s
         return why_set(why, ERR_FORMAT, "%s: not a file of packed weights", f->path);
     memcpy(h, file, sizeof *h);
     if (h->version != PACKED_FILE_VERSION || h->layout != PACK_VERSION)
-        return why_set(why, ERR_UNSUPPORTED,
-                       "%s: written by another version (file %u, layout %u; here %u and %u): write the shards again",
-                       f->path, h->version, h->layout, PACKED_FILE_VERSION, PACK_VERSION);
+        return why_set(
+            why, ERR_UNSUPPORTED,
+            "%s: written by another version (file %u, layout %u; here %u and %u): write the shards again",
+            f->path, h->version, h->layout, PACKED_FILE_VERSION, PACK_VERSION);
     const uint64_t table = (uint64_t)h->n_entries * sizeof(struct packed_entry);
     if (table > size - sizeof *h || h->data < sizeof *h + table || h->data % PACKED_ALIGN || h->data > size)
-        return why_set(why, ERR_FORMAT, "%s: %u entries and data from byte %" PRIu64 " on in a file of %zu bytes",
-                       f->path, h->n_entries, h->data, size);
+        return why_set(why, ERR_FORMAT,
+                       "%s: %u entries and data from byte %" PRIu64 " on in a file of %zu bytes", f->path,
+                       h->n_entries, h->data, size);
     if (h->data_bytes != size - h->data)
-        return why_set(why, ERR_FORMAT, "%s: %zu bytes, %" PRIu64 " expected: not copied to its end?", f->path, size,
-                       h->data + h->data_bytes);
+        return why_set(why, ERR_FORMAT, "%s: %zu bytes, %" PRIu64 " expected: not copied to its end?",
+                       f->path, size, h->data + h->data_bytes);
     if (h->first < 0 || h->last < h->first || h->embed > 1 || h->head > 1)
         return why_set(why, ERR_FORMAT, "%s: layers %d to %d", f->path, h->first, h->last);
     return ERR_OK;
@@ -162,7 +169,8 @@ out:
     return e;
 }
 
-err packed_file_open_memory(const void *data, size_t size, const char *label, struct packed_file **out, struct why *why)
+err packed_file_open_memory(const void *data, size_t size, const char *label, struct packed_file **out,
+                            struct why *why)
 {
     err e;
     struct packed_file *f = calloc(1, sizeof *f);

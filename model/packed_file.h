@@ -42,9 +42,9 @@ struct packed_head {
 _Static_assert(sizeof(struct packed_head) == 80, "as in the file");
 
 struct packed_entry {
-    char role[24]; /* weight_role_name(), zeros behind it */
-    char fmt[12];  /* fmt_traits[].name; of a vector f32 */
-    int32_t layer; /* 0 for roles of the whole model */
+    char role[24];         /* weight_role_name(), zeros behind it */
+    char fmt[12];          /* fmt_traits[].name; of a vector f32 */
+    int32_t layer;         /* 0 for roles of the whole model */
     int32_t n, k, n_stack; /* n_stack matrices [n][k]; vectors: n_stack rows of k, n 1 */
     uint32_t reserved;
     uint64_t offset, bytes; /* in the data; multiples of 64 */
@@ -76,8 +76,8 @@ struct packed_file;
  * ERR_UNSUPPORTED: another version of file or layout; ERR_FORMAT: damaged. */
 MUST_CHECK err packed_file_open(const char *path, struct packed_file **out, struct why *why);
 /* From memory aligned to 64 bytes, which must outlive the result; label stands for the path. */
-MUST_CHECK err packed_file_open_memory(const void *data, size_t size, const char *label, struct packed_file **out,
-                                       struct why *why);
+MUST_CHECK err packed_file_open_memory(const void *data, size_t size, const char *label,
+                                       struct packed_file **out, struct why *why);
 void packed_file_close(struct packed_file *f); /* NULL is fine */
 
 const char *packed_file_path(const struct packed_file *f);
@@ -98,10 +98,12 @@ struct packed_writer;
 /* Starts path under a name of its own, next to it. head: model and range are taken from it. entries:
  * [n], copied; role, fmt, layer, shape and bytes are taken, offsets and sums are made here.
  * ERR_IO: the system's reason; a disk that has no room for the file says so now, as far as it can. */
-MUST_CHECK err packed_writer_open(const char *path, const struct packed_head *head, const struct packed_entry *entries,
-                                  int n, struct packed_writer **out, struct why *why);
+MUST_CHECK err packed_writer_open(const char *path, const struct packed_head *head,
+                                  const struct packed_entry *entries, int n, struct packed_writer **out,
+                                  struct why *why);
 /* The next bytes of entry i; entries come in order, each of them as long as it said, in any pieces. */
-MUST_CHECK err packed_writer_put(struct packed_writer *w, int i, const void *data, size_t bytes, struct why *why);
+MUST_CHECK err packed_writer_put(struct packed_writer *w, int i, const void *data, size_t bytes,
+                                 struct why *why);
 /* Writes head and table, and gives the file its name once it is on the disk. */
 MUST_CHECK err packed_writer_finish(struct packed_writer *w, struct why *why);
 /* Removes what was not finished. NULL is fine. */

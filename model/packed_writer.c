@@ -28,7 +28,8 @@ struct packed_writer {
     uint32_t at;                  /* its number */
 };
 
-static err write_at(const struct packed_writer *w, const void *data, size_t bytes, uint64_t where, struct why *why)
+static err write_at(const struct packed_writer *w, const void *data, size_t bytes, uint64_t where,
+                    struct why *why)
 {
     const char *from = data;
     while (bytes) {
@@ -63,10 +64,11 @@ static err reserve(const struct packed_writer *w, struct why *why)
     const uint64_t bytes = w->head.data + w->head.data_bytes;
     int code = posix_fallocate(w->fd, 0, (off_t)bytes);
     if (code == ENOSPC || code == EFBIG)
-        return why_set(why, ERR_IO, "%s: %s: the file takes %.2f GiB", w->part, strerror(code), (double)bytes / 0x1p30);
+        return why_set(why, ERR_IO, "%s: %s: the file takes %.2f GiB", w->part, strerror(code),
+                       (double)bytes / 0x1p30);
     if (code) /* a file system that cannot tell: writing will */
         return ftruncate(w->fd, (off_t)bytes) == 0 ? ERR_OK
-                                                    : why_set(why, ERR_IO, "%s: %s", w->part, strerror(errno));
+                                                   : why_set(why, ERR_IO, "%s: %s", w->part, strerror(errno));
     return ERR_OK;
 }
 
@@ -87,8 +89,8 @@ static err open_part(struct packed_writer *w, struct why *why)
     return ftruncate(fd, 0) == 0 ? ERR_OK : why_set(why, ERR_IO, "%s: %s", w->part, strerror(errno));
 }
 
-err packed_writer_open(const char *path, const struct packed_head *head, const struct packed_entry *entries, int n,
-                       struct packed_writer **out, struct why *why)
+err packed_writer_open(const char *path, const struct packed_head *head, const struct packed_entry *entries,
+                       int n, struct packed_writer **out, struct why *why)
 {
     err e;
     struct packed_writer *w = calloc(1, sizeof *w);

@@ -36,10 +36,10 @@ static void shard_dir_hash(const void *ctx, struct XXH3_state_s *state)
     facts->type->hash(facts->ctx, state);
 }
 
-#define SHARD_DIR(of, style)                                                                              \
-    {                                                                                                     \
-        .name = "shards of a " of, .names = style, .close = shard_dir_close,                              \
-        .tokenizer = shard_dir_tokenizer, .hash = shard_dir_hash                                          \
+#define SHARD_DIR(of, style)                                                 \
+    {                                                                        \
+        .name = "shards of a " of, .names = style, .close = shard_dir_close, \
+        .tokenizer = shard_dir_tokenizer, .hash = shard_dir_hash             \
     }
 static const struct reader_type of_gguf = SHARD_DIR("GGUF", NAMES_GGUF);
 static const struct reader_type of_hf = SHARD_DIR("Hugging Face directory", NAMES_HF);

@@ -44,7 +44,8 @@ static err bad(const struct parse *p, const char *what)
 static err take_text(const struct parse *p, const json_t *from, const char *key, const char **out)
 {
     const json_t *v = json_object_get(from, key);
-    if (!json_is_string(v) || json_string_length(v) > 4096 || strlen(json_string_value(v)) != json_string_length(v))
+    if (!json_is_string(v) || json_string_length(v) > 4096 ||
+        strlen(json_string_value(v)) != json_string_length(v))
         return why_set(p->why, ERR_FORMAT, "%s/%s: \"%s\" is not a text", p->path, SHARDS_FILE, key);
     *out = arena_strndup(p->a, json_string_value(v), json_string_length(v));
     return *out ? ERR_OK : why_set(p->why, ERR_NOMEM, "%s/%s: no memory", p->path, SHARDS_FILE);
@@ -54,8 +55,8 @@ static err take_count(const struct parse *p, const json_t *from, const char *key
 {
     const json_t *v = json_object_get(from, key);
     if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > most)
-        return why_set(p->why, ERR_FORMAT, "%s/%s: \"%s\" is not a count of at most %lld", p->path, SHARDS_FILE, key,
-                       (long long)most);
+        return why_set(p->why, ERR_FORMAT, "%s/%s: \"%s\" is not a count of at most %lld", p->path,
+                       SHARDS_FILE, key, (long long)most);
     *out = json_integer_value(v);
     return ERR_OK;
 }
@@ -64,7 +65,8 @@ static err take_bool(const struct parse *p, const json_t *from, const char *key,
 {
     const json_t *v = json_object_get(from, key);
     if (!json_is_boolean(v))
-        return why_set(p->why, ERR_FORMAT, "%s/%s: \"%s\" is neither true nor false", p->path, SHARDS_FILE, key);
+        return why_set(p->why, ERR_FORMAT, "%s/%s: \"%s\" is neither true nor false", p->path, SHARDS_FILE,
+                       key);
     *out = json_is_true(v);
     return ERR_OK;
 }
@@ -103,7 +105,8 @@ static err parse_stages(const struct parse *p, const json_t *list, struct shards
         err e = parse_stage(p, json_array_get(list, i), x);
         if (e)
             return e;
-        if (x->first != (i ? x[-1].last : 0) || x->last < x->first || x->embed != (i == 0) || x->head != (i == n - 1))
+        if (x->first != (i ? x[-1].last : 0) || x->last < x->first || x->embed != (i == 0) ||
+            x->head != (i == n - 1))
             return bad(p, "the stages do not follow each other");
     }
     return ERR_OK;
@@ -125,7 +128,8 @@ static err parse_shape(const struct parse *p, const json_t *list, struct file_te
         return bad(p, "a tensor has no shape");
     for (int i = 0; i < 4; i++) {
         t->dims[i] = i < t->n_dims ? json_integer_value(json_array_get(list, (size_t)i)) : 1;
-        if (t->dims[i] < 1 || __builtin_mul_overflow(elements, t->dims[i], &elements) || elements > INT64_MAX / 8)
+        if (t->dims[i] < 1 || __builtin_mul_overflow(elements, t->dims[i], &elements) ||
+            elements > INT64_MAX / 8)
             return bad(p, "a tensor has an impossible shape");
     }
     return ERR_OK;
@@ -137,7 +141,8 @@ static err parse_values(const struct parse *p, const json_t *list, struct file_t
     if (!list)
         return ERR_OK;
     const size_t n = json_array_size(list);
-    if (t->fmt != FMT_F32 || n > MAX_INLINE || file_tensor_elements(t) != (int64_t)n || t->bytes != n * sizeof(float))
+    if (t->fmt != FMT_F32 || n > MAX_INLINE || file_tensor_elements(t) != (int64_t)n ||
+        t->bytes != n * sizeof(float))
         return bad(p, "a tensor has other values than its shape says");
     float *data = arena_array(p->a, n, sizeof *data);
     if (!data)
@@ -204,8 +209,8 @@ static err parse_root(const struct parse *p, const json_t *root, struct shards *
     int64_t version, bytes;
     TRY(take_count(p, root, "cordee_shards", INT32_MAX, &version));
     if (version != SHARDS_VERSION)
-        FAIL(ERR_UNSUPPORTED, "%s/%s: version %d, %d is known here: write the shards again", p->path, SHARDS_FILE,
-             (int)version, SHARDS_VERSION);
+        FAIL(ERR_UNSUPPORTED, "%s/%s: version %d, %d is known here: write the shards again", p->path,
+             SHARDS_FILE, (int)version, SHARDS_VERSION);
     TRY(take_text(p, root, "model", &s->name));
     TRY(take_text(p, root, "hash", &s->hash));
     TRY(take_text(p, root, "weights", &s->weights));
@@ -233,7 +238,8 @@ err shards_parse(const char *text, size_t len, const char *path, struct arena *a
     struct shards s = {.path = path};
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &at);
     if (!json_is_object(root))
-        FAIL(ERR_FORMAT, "%s/%s: line %d: %s", path, SHARDS_FILE, root ? 1 : at.line, root ? "not an object" : at.text);
+        FAIL(ERR_FORMAT, "%s/%s: line %d: %s", path, SHARDS_FILE, root ? 1 : at.line,
+             root ? "not an object" : at.text);
     TRY(parse_root(&p, root, &s, tensors));
     *out = s;
 out:
@@ -241,7 +247,8 @@ out:
     return e;
 }
 
-err shards_read(const char *path, struct arena *a, struct shards *out, struct catalog *tensors, struct why *why)
+err shards_read(const char *path, struct arena *a, struct shards *out, struct catalog *tensors,
+                struct why *why)
 {
     err e;
     struct mapped m = {0};
@@ -279,8 +286,9 @@ static json_t *stages_json(const struct shards *s)
     bool good = true;
     for (int i = 0; good && i < s->n_stages; i++) {
         const struct shard_stage *x = &s->stages[i];
-        good = push(list, json_pack("{s:s, s:i, s:i, s:b, s:b, s:I}", "file", x->file, "first", x->first, "last", x->last,
-                                    "embedding", x->embed, "head", x->head, "bytes", (json_int_t)x->bytes));
+        good = push(list, json_pack("{s:s, s:i, s:i, s:b, s:b, s:I}", "file", x->file, "first", x->first,
+                                    "last", x->last, "embedding", x->embed, "head", x->head, "bytes",
+                                    (json_int_t)x->bytes));
     }
     return if_good(good, list);
 }
@@ -319,13 +327,14 @@ static json_t *tensors_json(const struct catalog *c)
 err shards_write(const struct shards *s, const struct catalog *tensors, struct why *why)
 {
     err e;
-    json_t *root = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o}", "cordee_shards", SHARDS_VERSION, "model", s->name,
-                             "hash", s->hash, "weights", s->weights, "facts", s->gguf ? "gguf" : "hf", "facts_hash", s->facts_hash, "file_bytes",
-                             (json_int_t)s->file_bytes, "stages", stages_json(s), "tensors", tensors_json(tensors));
+    json_t *root = json_pack(
+        "{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o}", "cordee_shards", SHARDS_VERSION, "model", s->name,
+        "hash", s->hash, "weights", s->weights, "facts", s->gguf ? "gguf" : "hf", "facts_hash", s->facts_hash,
+        "file_bytes", (json_int_t)s->file_bytes, "stages", stages_json(s), "tensors", tensors_json(tensors));
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_ENSURE_ASCII) : NULL;
     if (!text)
-        FAIL(ERR_UNSUPPORTED, "%s/%s: no memory, or a name that is not UTF-8 or a value that is no number", s->path,
-             SHARDS_FILE);
+        FAIL(ERR_UNSUPPORTED, "%s/%s: no memory, or a name that is not UTF-8 or a value that is no number",
+             s->path, SHARDS_FILE);
     TRY(file_write(s->path, SHARDS_FILE, text, strlen(text), why));
 out:
     free(text);

@@ -33,13 +33,13 @@ struct shard_stage {
 };
 
 struct shards {
-    const char *path; /* the directory */
-    const char *name; /* of the model */
-    const char *hash; /* source_hash() of the model, 16 digits */
-    const char *weights; /* source_sample() of it, the mark that all stages' files bear */
-    const char *facts_hash; /* of the small files, so that a changed one is noticed */
-    bool gguf; /* facts.gguf, not config.json */
-    uint64_t file_bytes; /* of the model's own files */
+    const char *path;           /* the directory */
+    const char *name;           /* of the model */
+    const char *hash;           /* source_hash() of the model, 16 digits */
+    const char *weights;        /* source_sample() of it, the mark that all stages' files bear */
+    const char *facts_hash;     /* of the small files, so that a changed one is noticed */
+    bool gguf;                  /* facts.gguf, not config.json */
+    uint64_t file_bytes;        /* of the model's own files */
     struct shard_stage *stages; /* [n_stages], in order */
     int n_stages;
 };
@@ -53,8 +53,8 @@ bool shards_here(const char *path);
 MUST_CHECK err shards_read(const char *path, struct arena *a, struct shards *out, struct catalog *tensors,
                            struct why *why);
 /* The same from text; path stands for the directory. */
-MUST_CHECK err shards_parse(const char *text, size_t len, const char *path, struct arena *a, struct shards *out,
-                            struct catalog *tensors, struct why *why);
+MUST_CHECK err shards_parse(const char *text, size_t len, const char *path, struct arena *a,
+                            struct shards *out, struct catalog *tensors, struct why *why);
 
 /* Writes s->path/shards.json, the last file of a directory. */
 MUST_CHECK err shards_write(const struct shards *s, const struct catalog *tensors, struct why *why);

@@ -11,7 +11,7 @@ struct source {
     struct reader reader;
     struct arena arena;
     const struct arch_desc *arch; /* NULL: unknown */
-    struct hparams hp; /* n_layer 0: they could not be read */
+    struct hparams hp;            /* n_layer 0: they could not be read */
     struct binding bind;
     err not_runnable; /* ERR_OK: it is */
     struct why why_not;

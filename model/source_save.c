@@ -18,7 +18,8 @@ static bool same_place(const char *a, const char *b)
 err source_save_facts(const struct source *s, const char *dir, struct why *why)
 {
     if (!s->reader.type->save)
-        return why_set(why, ERR_INVAL, "%s: these are shards; new ones are made from the model that they were made from",
+        return why_set(why, ERR_INVAL,
+                       "%s: these are shards; new ones are made from the model that they were made from",
                        s->reader.path);
     if (same_place(s->reader.path, dir))
         return why_set(why, ERR_INVAL, "%s: the model itself is there; give another directory", dir);
@@ -37,8 +38,13 @@ static err copy_shapes(const struct source *s, struct catalog *out, struct why *
 {
     for (size_t i = 0; i < s->reader.tensors.n; i++) {
         const struct file_tensor *t = &s->reader.tensors.t[i];
-        struct file_tensor shape = {.name = t->name, .type_name = t->type_name, .fmt = t->fmt, .n_dims = t->n_dims,
-                                    .row_bytes = t->row_bytes, .bytes = t->bytes, .data = values_of(s, t)};
+        struct file_tensor shape = {.name = t->name,
+                                    .type_name = t->type_name,
+                                    .fmt = t->fmt,
+                                    .n_dims = t->n_dims,
+                                    .row_bytes = t->row_bytes,
+                                    .bytes = t->bytes,
+                                    .data = values_of(s, t)};
         memcpy(shape.dims, t->dims, sizeof shape.dims);
         err e = catalog_push(out, &shape, why);
         if (e)
@@ -93,9 +99,15 @@ err source_save_index(const struct source *s, const char *dir, const char *sampl
     err e;
     char hash[17];
     struct catalog shapes = {0};
-    struct shards d = {.path = dir, .name = source_name(s), .hash = s->hash, .weights = sample, .facts_hash = hash,
-                       .gguf = s->reader.type->names == NAMES_GGUF, .file_bytes = s->reader.file_bytes,
-                       .stages = stages, .n_stages = n_stages};
+    struct shards d = {.path = dir,
+                       .name = source_name(s),
+                       .hash = s->hash,
+                       .weights = sample,
+                       .facts_hash = hash,
+                       .gguf = s->reader.type->names == NAMES_GGUF,
+                       .file_bytes = s->reader.file_bytes,
+                       .stages = stages,
+                       .n_stages = n_stages};
     TRY(hash_of_facts(s, dir, hash, why));
     TRY(copy_shapes(s, &shapes, why));
     TRY(shards_write(&d, &shapes, why));

@@ -41,8 +41,8 @@ static size_t item_scratch(const struct weight_item *x)
     return 0;
 }
 
-err filler_open(const struct weight_items *items, const struct source *src, struct pool *pool, struct filler **out,
-                struct why *why)
+err filler_open(const struct weight_items *items, const struct source *src, struct pool *pool,
+                struct filler **out, struct why *why)
 {
     err e;
     struct filler *f = calloc(1, sizeof *f);

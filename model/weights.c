@@ -47,8 +47,8 @@ static err items_push(struct weight_items *it, struct weight_item x, struct why 
 
 /* KV_B holds, per head, qk_nope rows that make keys and head_dim_v rows that make
  * values, all of kv_lora columns. */
-static err push_kv_b(struct weight_items *it, const struct tensor_view *t, int layer, const struct hparams *hp,
-                     struct weight *set, struct why *why)
+static err push_kv_b(struct weight_items *it, const struct tensor_view *t, int layer,
+                     const struct hparams *hp, struct weight *set, struct why *why)
 {
     err e;
     struct weight_item x = {
@@ -332,7 +332,8 @@ err weights_load(struct weights *w, struct pool *pool, struct why *why)
     return e;
 }
 
-err weights_write(const struct weights *w, const char *sample, const char *path, struct pool *pool, struct why *why)
+err weights_write(const struct weights *w, const char *sample, const char *path, struct pool *pool,
+                  struct why *why)
 {
     return items_write(&w->items, w->src, w->range, sample, path, pool, why);
 }

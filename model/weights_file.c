@@ -15,15 +15,16 @@
 
 static struct packed_entry entry_of(const struct weight_item *x)
 {
-    struct packed_entry entry = {.layer = x->layer, .n = x->n, .k = x->k, .n_stack = x->n_stack, .bytes = x->bytes};
+    struct packed_entry entry = {
+        .layer = x->layer, .n = x->n, .k = x->k, .n_stack = x->n_stack, .bytes = x->bytes};
     snprintf(entry.role, sizeof entry.role, "%s", weight_role_name(x->as));
     snprintf(entry.fmt, sizeof entry.fmt, "%s", fmt_traits[x->fmt].name);
     return entry;
 }
 
 /* piece: room for PIECE_BYTES, or for one unit if that is more. */
-static err write_item(struct filler *f, const struct weight_item *x, int i, char *piece, struct packed_writer *w,
-                      struct why *why)
+static err write_item(struct filler *f, const struct weight_item *x, int i, char *piece,
+                      struct packed_writer *w, struct why *why)
 {
     err e;
     const size_t each = item_unit_bytes(x);
@@ -46,7 +47,8 @@ err items_write(const struct weight_items *items, const struct source *src, stru
                 const char *sample, const char *path, struct pool *pool, struct why *why)
 {
     err e;
-    struct packed_head head = {.first = range.first, .last = range.last, .embed = range.embed, .head = range.head};
+    struct packed_head head = {
+        .first = range.first, .last = range.last, .embed = range.embed, .head = range.head};
     struct packed_entry *entries = calloc((size_t)items->n + 1, sizeof *entries);
     struct packed_writer *w = NULL;
     struct filler *f = NULL;
@@ -94,13 +96,14 @@ static bool stage_matters(const struct shard_stage *s, struct weight_range r, bo
     return layers || ends || (r.first == r.last && !r.embed && !r.head);
 }
 
-static err check_owner(const struct packed_file *f, const struct shards *d, const struct shard_stage *s, struct why *why)
+static err check_owner(const struct packed_file *f, const struct shards *d, const struct shard_stage *s,
+                       struct why *why)
 {
     const struct packed_head *h = packed_file_head(f);
     if (memcmp(h->model, d->weights, sizeof h->model) != 0 || h->first != s->first || h->last != s->last ||
         h->embed != s->embed || h->head != s->head)
-        return why_set(why, ERR_FORMAT, "%s: of another model or of other layers than %s says", packed_file_path(f),
-                       SHARDS_FILE);
+        return why_set(why, ERR_FORMAT, "%s: of another model or of other layers than %s says",
+                       packed_file_path(f), SHARDS_FILE);
     return ERR_OK;
 }
 
@@ -175,19 +178,23 @@ static const struct packed_file *file_of(const struct weight_maps *maps, const s
 }
 
 /* Which file should be here. */
-static err missing(const struct shards *d, const struct weight_item *x, struct weight_range range, struct why *why)
+static err missing(const struct shards *d, const struct weight_item *x, struct weight_range range,
+                   struct why *why)
 {
     char what[64];
-    snprintf(what, sizeof what, weight_is_layer(x->as) ? "%s of layer %d" : "%s", weight_role_name(x->as), x->layer);
+    snprintf(what, sizeof what, weight_is_layer(x->as) ? "%s of layer %d" : "%s", weight_role_name(x->as),
+             x->layer);
     for (int i = 0; i < d->n_stages; i++)
         if (stage_holds(&d->stages[i], x, range))
-            return why_set(why, ERR_NOTFOUND, "%s: %s is in %s, which is not on this node: copy it here, or give each "
-                           "rank the stage that its node has", d->path, what, d->stages[i].file);
+            return why_set(why, ERR_NOTFOUND,
+                           "%s: %s is in %s, which is not on this node: copy it here, or give each "
+                           "rank the stage that its node has",
+                           d->path, what, d->stages[i].file);
     return why_set(why, ERR_NOTFOUND, "%s: there is no %s", d->path, what);
 }
 
-err items_map(const struct weight_items *items, const struct source *src, struct weight_range range, bool tied,
-              struct pool *pool, struct weight_maps *maps, const void **at, struct why *why)
+err items_map(const struct weight_items *items, const struct source *src, struct weight_range range,
+              bool tied, struct pool *pool, struct weight_maps *maps, const void **at, struct why *why)
 {
     err e;
     const struct shards *d = source_shards(src);
@@ -214,7 +221,8 @@ err items_map(const struct weight_items *items, const struct source *src, struct
     const int bad = packed_weights_damaged(found, items->n, pool);
     if (bad >= 0)
         FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum): copy or write it again",
-             packed_file_path(file_of(maps, found[bad])), weight_role_name(items->at[bad].as), items->at[bad].layer);
+             packed_file_path(file_of(maps, found[bad])), weight_role_name(items->at[bad].as),
+             items->at[bad].layer);
     e = ERR_OK;
 out:
     free(found);

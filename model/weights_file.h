@@ -8,8 +8,9 @@
 
 /* Packs the items and writes them to path, piece by piece: memory for one piece is all
  * that it takes. sample: source_sample(). */
-MUST_CHECK err items_write(const struct weight_items *items, const struct source *src, struct weight_range range,
-                           const char *sample, const char *path, struct pool *pool, struct why *why);
+MUST_CHECK err items_write(const struct weight_items *items, const struct source *src,
+                           struct weight_range range, const char *sample, const char *path, struct pool *pool,
+                           struct why *why);
 
 /* The files of a shard directory that a range needs. Zeroed is empty. */
 struct weight_maps {
@@ -21,7 +22,8 @@ void weight_maps_close(struct weight_maps *m);
 /* Finds every item in the directory's files, compares its shape, checks its sum (in
  * parallel on the pool) and gives at[i], a view of the mapping. tied: a head may be the
  * embedding. ERR_NOTFOUND: the file is not on this node; ERR_FORMAT: it is damaged. */
-MUST_CHECK err items_map(const struct weight_items *items, const struct source *src, struct weight_range range, bool tied,
-                         struct pool *pool, struct weight_maps *maps, const void **at, struct why *why);
+MUST_CHECK err items_map(const struct weight_items *items, const struct source *src,
+                         struct weight_range range, bool tied, struct pool *pool, struct weight_maps *maps,
+                         const void **at, struct why *why);
 
 #endif

@@ -126,9 +126,8 @@ static err refuse_cut(const struct planner *p, const struct plan_stage *cut, str
         "stage %d (layers %d to %d) needs %.2f GiB: %.2f weights, %.2f KV cache, %.2f buffers; its node "
         "has %.2f GiB (in all %.2f GiB needed, %.2f there): add nodes, or lower --context or --kv-type",
         bad + 1, cut[bad].first, cut[bad].last, (double)stage_needs(p, &cut[bad]) / GIB,
-        (double)cut[bad].weight_bytes / GIB, (double)cut[bad].kv_bytes / GIB,
-        (double)p->m->fixed_bytes / GIB, (double)p->nodes[bad].memory_bytes / GIB, (double)need / GIB,
-        (double)have / GIB);
+        (double)cut[bad].weight_bytes / GIB, (double)cut[bad].kv_bytes / GIB, (double)p->m->fixed_bytes / GIB,
+        (double)p->nodes[bad].memory_bytes / GIB, (double)need / GIB, (double)have / GIB);
 }
 
 /* On the cut that would be taken if memory were no matter. */
@@ -208,7 +207,8 @@ err plan_given(const struct plan_model *m, const struct plan_node *nodes, int n,
     for (int i = 0; i < n; i++)
         if (stages[i].first != (i ? stages[i - 1].last : 0) || stages[i].last < stages[i].first ||
             stages[i].last > m->n_layer || (i == n - 1 && stages[i].last != m->n_layer))
-            FAIL(ERR_INVAL, "stage %d of %d: layers %d to %d of %d", i + 1, n, stages[i].first, stages[i].last, m->n_layer);
+            FAIL(ERR_INVAL, "stage %d of %d: layers %d to %d of %d", i + 1, n, stages[i].first,
+                 stages[i].last, m->n_layer);
     TRY(sum_layers(&p, why));
     for (int i = 0; i < n; i++) {
         stages[i] = stage_of(&p, i, stages[i].first, stages[i].last);

@@ -44,8 +44,8 @@ static err check_file(const char *sample, const char *path, const struct shard_s
         all[i] = packed_file_at(f, (size_t)i);
     const int bad = packed_weights_damaged(all, n, pool);
     if (bad >= 0)
-        FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum)", path,
-             weight_role_name(all[bad]->role), all[bad]->layer);
+        FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum)", path, weight_role_name(all[bad]->role),
+             all[bad]->layer);
     e = ERR_OK;
 out:
     free(all);
@@ -103,8 +103,8 @@ static err make_directory(const struct shard_job *job, struct why *why)
         if (e)
             FAIL(e, "%s; remove it or give another directory", reason.text);
         if (strcmp(old.hash, source_hash(job->src)) != 0 || old.n_stages != job->n_stages)
-            FAIL(ERR_INVAL, "%s: holds other shards (%s, %d stages); give another directory or remove them", job->dir,
-                 old.name, old.n_stages);
+            FAIL(ERR_INVAL, "%s: holds other shards (%s, %d stages); give another directory or remove them",
+                 job->dir, old.name, old.n_stages);
     }
 out:
     catalog_fini(&tensors);
@@ -147,7 +147,8 @@ err shards_make(const struct shard_job *job, struct why *why)
         const struct plan_stage *p = &job->stages[i];
         char name[64];
         int len = snprintf(name, sizeof name, "stage-%d-of-%d.cordee", i + 1, job->n_stages);
-        stages[i] = (struct shard_stage){arena_strndup(&a, name, (size_t)len), p->first, p->last, p->embed, p->head, 0};
+        stages[i] = (struct shard_stage){
+            arena_strndup(&a, name, (size_t)len), p->first, p->last, p->embed, p->head, 0};
         if (!stages[i].file)
             FAIL(ERR_NOMEM, "%s: no memory", job->dir);
         TRY(make_stage(job, sample, i, &stages[i], why));
@@ -160,7 +161,8 @@ out:
 
 /* ---- checking ------------------------------------------------------------------------------- */
 
-err shards_verify(const char *dir, bool local, struct pool *pool, shard_told_fn *told, void *ctx, struct why *why)
+err shards_verify(const char *dir, bool local, struct pool *pool, shard_told_fn *told, void *ctx,
+                  struct why *why)
 {
     err e, worst = ERR_OK;
     struct source *src = NULL;
@@ -177,14 +179,18 @@ err shards_verify(const char *dir, bool local, struct pool *pool, shard_told_fn 
         if (!path)
             FAIL(ERR_NOMEM, "%s: no memory", dir);
         err one = check_file(d->weights, path, &d->stages[i], pool, &reason);
-        told(ctx, i + 1, &d->stages[i], one == ERR_OK ? SHARD_GOOD : one == ERR_NOTFOUND ? SHARD_MISSING : SHARD_DAMAGED,
+        told(ctx, i + 1, &d->stages[i],
+             one == ERR_OK         ? SHARD_GOOD
+             : one == ERR_NOTFOUND ? SHARD_MISSING
+                                   : SHARD_DAMAGED,
              one ? reason.text : NULL);
         if (one && !(local && one == ERR_NOTFOUND)) {
             worst = one;
             bad++;
         }
     }
-    e = worst ? why_set(why, worst, "%s: %d of %d stages are missing or damaged", dir, bad, d->n_stages) : ERR_OK;
+    e = worst ? why_set(why, worst, "%s: %d of %d stages are missing or damaged", dir, bad, d->n_stages)
+              : ERR_OK;
 out:
     source_close(src);
     arena_fini(&a);
