@@ -8,6 +8,32 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/* MAP_FAILED with errno. Where the page cache holds a file in huge pages, a mapping that asks for
+ * them and lies as they do is walked by few entries of the TLB. */
+static void *map_aligned(int fd, size_t bytes)
+{
+    const size_t huge = HUGE_PAGE, room = bytes + huge, page = (size_t)sysconf(_SC_PAGESIZE);
+    if (bytes < huge || room < bytes)
+        return mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    char *all = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED)
+        return mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    char *at = (char *)(((uintptr_t)all + huge - 1) & ~(uintptr_t)(huge - 1));
+    const size_t used = (bytes + page - 1) & ~(page - 1);
+    void *data = mmap(at, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (data == MAP_FAILED) {
+        munmap(all, room);
+        return MAP_FAILED;
+    }
+    if (at != all)
+        munmap(all, (size_t)(at - all));
+    munmap(at + used, (size_t)(all + room - (at + used)));
+    (void)madvise(data, bytes, MADV_HUGEPAGE); /* only a hint */
+    return data;
+}
+
 err mapped_open(const char *path, struct mapped *out, struct why *why)
 {
     err e;
@@ -22,7 +48,7 @@ err mapped_open(const char *path, struct mapped *out, struct why *why)
     if (!S_ISREG(st.st_mode))
         FAIL(ERR_IO, "%s: not a regular file", path);
     if (st.st_size > 0) {
-        data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        data = map_aligned(fd, (size_t)st.st_size);
         if (data == MAP_FAILED)
             FAIL(ERR_IO, "%s: cannot map %lld bytes: %s", path, (long long)st.st_size, strerror(errno));
     }

@@ -1,7 +1,7 @@
 /* mapped.h - a file mapped for reading.
  *
  * Weights stay in the page cache and are shared by all processes of a node; a
- * restarted rank finds them warm. The mapping lives until mapped_close(). A file
+ * restarted rank finds them warm. It asks for huge pages. The mapping lives until mapped_close(). A file
  * that somebody truncates while it is mapped is a SIGBUS: model files are not
  * edited in place.
  */
