@@ -22,7 +22,6 @@ enum {
     SMALL_ALIGN = 16,
     CHUNK_BYTES = 16 << 10,
     CHUNK_MAX = 1 << 20,
-    HUGE_PAGE = 2 << 20,
 };
 
 /* The header fills one cache line, so the data behind it is 64-byte aligned. */

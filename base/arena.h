@@ -28,6 +28,8 @@ char *arena_strndup(struct arena *a, const char *s, size_t len);
 /* "dir/name". NULL: no memory or limit. */
 char *arena_path(struct arena *a, const char *dir, const char *name);
 
+#define HUGE_PAGE ((size_t)2 << 20) /* the smaller of x86's; ARM with 4 KiB pages has the same */
+
 /* 64-byte aligned, zeroed, overflow-checked heap block; NULL on failure.
  * Blocks of 2 MiB and up ask for transparent huge pages and lie where base/spread.h
  * says. free() releases. */

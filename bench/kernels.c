@@ -196,9 +196,8 @@ static struct options parse(int argc, char **argv)
                 usage();
             break;
         case 'f':
-            for (o.format = FMT_COUNT - 1; o.format >= 0 && strcmp(fmt_traits[o.format].name, optarg); o.format--)
-                continue;
-            if (o.format < 0)
+            o.format = (int)fmt_named(optarg);
+            if (o.format == FMT_COUNT)
                 usage();
             break;
         case 'r':

@@ -16,7 +16,7 @@
 #define ATTN_ROWS 128
 /* A pass has room for a multiple of so many rows: a kernel may compute rows that nobody asked for. */
 #define ATTN_ROW_TILE 16
-/* How many pages are asked for ahead of the one that is read (attn_ask). */
+/* How many pages are asked for ahead of the one that is read, at most (attn_ask). */
 #define ATTN_ASK 4
 /* Where the values start in a part; before them max and sum. */
 #define ATTN_PART_VALUES 16
@@ -82,7 +82,7 @@ static inline const char *attn_v(const struct attn *a, int j)
     return a->base + (size_t)a->pages[j / KV_PAGE] * a->page_bytes + a->v_offset;
 }
 
-/* What is read after a page: n of the pages that follow, 0, 2 or 4. */
+/* What is read after a page: n of the pages that follow, ATTN_ASK at most. */
 struct attn_next {
     const char *const *page;
     int n;

@@ -25,6 +25,14 @@ const struct fmt_traits fmt_traits[FMT_COUNT] = {
 const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 const int8_t fp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
+enum fmt fmt_named(const char *name)
+{
+    int f = 0;
+    while (f < FMT_COUNT && strcmp(fmt_traits[f].name, name) != 0)
+        f++;
+    return (enum fmt)f;
+}
+
 size_t fmt_row_bytes(enum fmt f, int64_t k)
 {
     const struct fmt_traits *t = &fmt_traits[f];

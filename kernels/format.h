@@ -73,6 +73,9 @@ struct fmt_traits {
 };
 extern const struct fmt_traits fmt_traits[FMT_COUNT];
 
+/* By its name in the table; FMT_COUNT: there is none. */
+enum fmt fmt_named(const char *name);
+
 /* Bytes of one row of k elements in a file; 0 if k is not a multiple of the block. */
 size_t fmt_row_bytes(enum fmt f, int64_t k);
 

@@ -69,17 +69,24 @@ static err from_shards(const char *model, const char *dir, bool *gguf, struct wh
     return e;
 }
 
-static err from_directory(const char *model, const char *dir, struct why *why)
+err copy_tokenizer_files(const char *from, const char *to, bool *found, struct why *why)
 {
     static const char *const names[] = {"tokenizer.json",          "tokenizer.model", "tokenizer_config.json",
                                         "special_tokens_map.json", "chat_template.jinja", "added_tokens.json",
                                         "vocab.json",              "merges.txt"};
+    err e = ERR_OK;
+    for (size_t i = 0; e == ERR_OK && i < sizeof names / sizeof names[0]; i++)
+        e = file_copy(from, to, names[i], found, why);
+    return e;
+}
+
+static err from_directory(const char *model, const char *dir, struct why *why)
+{
     bool found = false, done = false;
     err e = from_shards(model, dir, &done, why);
     if (e || done)
         return e;
-    for (size_t i = 0; e == ERR_OK && i < sizeof names / sizeof names[0]; i++)
-        e = file_copy(model, dir, names[i], &found, why);
+    e = copy_tokenizer_files(model, dir, &found, why);
     return e == ERR_OK && !found ? why_set(why, ERR_NOTFOUND, "%s: there are no tokenizer files", model) : e;
 }
 

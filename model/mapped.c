@@ -8,19 +8,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HUGE_PAGE ((size_t)2 << 20)
+#include "base/arena.h"
 
 /* MAP_FAILED with errno. Where the page cache holds a file in huge pages, a mapping that asks for
  * them and lies as they do is walked by few entries of the TLB. */
 static void *map_aligned(int fd, size_t bytes)
 {
-    const size_t huge = HUGE_PAGE, room = bytes + huge, page = (size_t)sysconf(_SC_PAGESIZE);
-    if (bytes < huge || room < bytes)
+    const size_t room = bytes + HUGE_PAGE, page = (size_t)sysconf(_SC_PAGESIZE);
+    if (bytes < HUGE_PAGE || room < bytes)
         return mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
     char *all = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (all == MAP_FAILED)
         return mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
-    char *at = (char *)(((uintptr_t)all + huge - 1) & ~(uintptr_t)(huge - 1));
+    char *at = (char *)(((uintptr_t)all + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
     const size_t used = (bytes + page - 1) & ~(page - 1);
     void *data = mmap(at, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
     if (data == MAP_FAILED) {

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "model/export_tokenizer.h"
 #include "model/hf_codecs.h"
 #include "model/mapped.h"
 #include "model/reader.h"
@@ -382,16 +383,15 @@ out:
 /* All that this file and the tokenizer read, weights apart. */
 static err dir_save(const void *ctx, const char *dir, struct why *why)
 {
-    static const char *const names[] = {"config.json",           "generation_config.json", "tokenizer.json",
-                                        "tokenizer.model",       "tokenizer_config.json",  "special_tokens_map.json",
-                                        "added_tokens.json",     "chat_template.jinja",    "vocab.json",
-                                        "merges.txt"};
     const struct hf_dir *d = ctx;
     bool found = false;
-    err e = ERR_OK;
-    for (size_t i = 0; e == ERR_OK && i < sizeof names / sizeof names[0]; i++)
-        e = file_copy(d->path, dir, names[i], &found, why);
-    return e ? e : save_pooling(d, dir, why);
+    err e;
+    TRY(file_copy(d->path, dir, "config.json", &found, why));
+    TRY(file_copy(d->path, dir, "generation_config.json", &found, why));
+    TRY(copy_tokenizer_files(d->path, dir, &found, why));
+    TRY(save_pooling(d, dir, why));
+out:
+    return e;
 }
 
 static const struct reader_type type = {.name = "Hugging Face directory",

@@ -14,8 +14,6 @@
 
 enum { MAX_STAGES = 4096, MAX_INLINE = 1 << 16 /* values of a table */ };
 
-#define FILE_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-
 bool shards_here(const char *path)
 {
     struct stat st;
@@ -76,7 +74,7 @@ static err parse_stage(const struct parse *p, const json_t *v, struct shard_stag
     err e;
     int64_t first, last, bytes;
     TRY(take_text(p, v, "file", &s->file));
-    if (!s->file[0] || s->file[0] == '.' || s->file[strspn(s->file, FILE_CHARACTERS)])
+    if (s->file[0] == '.' || !plain_name(s->file))
         return bad(p, "a stage's file is not the name of a file here");
     TRY(take_count(p, v, "first", INT32_MAX, &first));
     TRY(take_count(p, v, "last", INT32_MAX, &last));
@@ -110,14 +108,6 @@ static err parse_stages(const struct parse *p, const json_t *list, struct shards
             return bad(p, "the stages do not follow each other");
     }
     return ERR_OK;
-}
-
-static enum fmt format_of(const char *name)
-{
-    int f = 0;
-    while (f < FMT_COUNT && strcmp(fmt_traits[f].name, name) != 0)
-        f++;
-    return (enum fmt)f;
 }
 
 static err parse_shape(const struct parse *p, const json_t *list, struct file_tensor *t)
@@ -168,7 +158,7 @@ static err parse_tensor(const struct parse *p, const json_t *v, struct file_tens
     TRY(take_count(p, v, "bytes", INT64_MAX, &bytes));
     TRY(parse_shape(p, json_object_get(v, "shape"), t));
     t->bytes = (uint64_t)bytes;
-    t->fmt = format_of(format);
+    t->fmt = fmt_named(format);
     if (t->fmt != FMT_COUNT) {
         t->row_bytes = fmt_row_bytes(t->fmt, t->dims[t->n_dims - 1]);
         if (!t->row_bytes)

@@ -11,6 +11,12 @@
 
 #include "base/buf.h"
 
+bool plain_name(const char *name)
+{
+    return name[0] &&
+           !name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")];
+}
+
 /* All of it to an open descriptor, and to the disk. */
 static bool put_all(int fd, const char *data, size_t len)
 {

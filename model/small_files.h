@@ -7,6 +7,9 @@
 
 #include "base/err.h"
 
+/* Made of letters, digits and . _ - alone, and of one at least: a name and never a path. */
+bool plain_name(const char *name);
+
 /* dir/name = len bytes of data, all of them or none. ERR_IO: the system's reason. */
 MUST_CHECK err file_write(const char *dir, const char *name, const void *data, size_t len, struct why *why);
 /* to/name = from/name. *found is set to true if there is such a file, and left alone if not. */

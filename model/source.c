@@ -15,9 +15,8 @@
 #include "model/codec.h"
 #include "model/lora_file.h"
 #include "model/shards.h"
+#include "model/small_files.h"
 #include "model/source_own.h"
-
-#define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-" /* of adapters */
 
 /* ---- opening ------------------------------------------------------------------------- */
 
@@ -253,7 +252,7 @@ err source_add_adapter(struct source *s, const char *name, const char *path, str
     struct lora_file *file = NULL;
     char *copy = NULL;
 
-    if (!name[0] || name[strspn(name, NAME_CHARACTERS)])
+    if (!plain_name(name))
         FAIL(ERR_INVAL, "adapter \"%.64s\": a name is made of letters, digits and . _ -", name);
     if (s->n_adapters == SOURCE_MAX_ADAPTERS)
         FAIL(ERR_LIMIT, "adapter %.64s: at most %d adapters", name, SOURCE_MAX_ADAPTERS);

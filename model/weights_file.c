@@ -96,48 +96,43 @@ static bool stage_matters(const struct shard_stage *s, struct weight_range r, bo
     return layers || ends || (r.first == r.last && !r.embed && !r.head);
 }
 
-static err check_owner(const struct packed_file *f, const struct shards *d, const struct shard_stage *s,
-                       struct why *why)
+err stage_file_open(const char *dir, const char *sample, const struct shard_stage *s,
+                    struct packed_file **out, struct why *why)
 {
+    err e;
+    char *path;
+    struct packed_file *f = NULL;
+    if (asprintf(&path, "%s/%s", dir, s->file) < 0)
+        return why_set(why, ERR_NOMEM, "%s: no memory", dir);
+    TRY(packed_file_open(path, &f, why));
     const struct packed_head *h = packed_file_head(f);
-    if (memcmp(h->model, d->weights, sizeof h->model) != 0 || h->first != s->first || h->last != s->last ||
+    if (memcmp(h->model, sample, sizeof h->model) != 0 || h->first != s->first || h->last != s->last ||
         h->embed != s->embed || h->head != s->head)
-        return why_set(why, ERR_FORMAT, "%s: of another model or of other layers than %s says",
-                       packed_file_path(f), SHARDS_FILE);
-    return ERR_OK;
+        FAIL(ERR_FORMAT, "%s: of another model or of other layers than %s says", path, SHARDS_FILE);
+    *out = f;
+    f = NULL;
+out:
+    packed_file_close(f);
+    free(path);
+    return e;
 }
 
 /* Opens what is here of what matters; what is not is missed when an item is looked for. */
 static err open_files(const struct shards *d, struct weight_range range, bool tied, struct weight_maps *maps,
                       struct why *why)
 {
-    err e = ERR_OK;
-    struct arena a;
-    arena_init(&a, 0);
     maps->file = calloc((size_t)d->n_stages, sizeof(struct packed_file *));
     if (!maps->file)
-        FAIL(ERR_NOMEM, "%s: a list of files", d->path);
+        return why_set(why, ERR_NOMEM, "%s: a list of files", d->path);
     for (int i = 0; i < d->n_stages; i++) {
-        struct packed_file *f;
-        const struct shard_stage *s = &d->stages[i];
-        const char *path = arena_path(&a, d->path, s->file);
-        if (!stage_matters(s, range, tied))
+        if (!stage_matters(&d->stages[i], range, tied))
             continue;
-        if (!path)
-            FAIL(ERR_NOMEM, "%s: no memory", d->path);
-        e = packed_file_open(path, &f, why);
-        if (e == ERR_NOTFOUND) {
-            e = ERR_OK;
-            continue;
-        }
-        if (e)
-            goto out;
-        maps->file[maps->n++] = f;
-        TRY(check_owner(f, d, s, why));
+        err e = stage_file_open(d->path, d->weights, &d->stages[i], &maps->file[maps->n], why);
+        if (e && e != ERR_NOTFOUND)
+            return e;
+        maps->n += e == ERR_OK;
     }
-out:
-    arena_fini(&a);
-    return e;
+    return ERR_OK;
 }
 
 static const struct packed_weight *find_in(const struct weight_maps *maps, enum weight_role role, int layer)

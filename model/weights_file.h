@@ -12,6 +12,12 @@ MUST_CHECK err items_write(const struct weight_items *items, const struct source
                            struct weight_range range, const char *sample, const char *path, struct pool *pool,
                            struct why *why);
 
+struct shard_stage;
+/* Opens a stage's file in dir. ERR_NOTFOUND: it is not here; ERR_FORMAT: it is damaged, or of
+ * another stage or of weights with another source_sample(). */
+MUST_CHECK err stage_file_open(const char *dir, const char *sample, const struct shard_stage *s,
+                               struct packed_file **out, struct why *why);
+
 /* The files of a shard directory that a range needs. Zeroed is empty. */
 struct weight_maps {
     struct packed_file **file; /* [n] */

@@ -7,16 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "model/packed_file.h"
 #include "model/weights.h"
-
-/* sample: source_sample() of the model. */
-static bool holds(const struct packed_file *f, const char *sample, const struct shard_stage *s)
-{
-    const struct packed_head *h = packed_file_head(f);
-    return memcmp(h->model, sample, sizeof h->model) == 0 && h->first == s->first && h->last == s->last &&
-           h->embed == s->embed && h->head == s->head;
-}
+#include "model/weights_file.h"
 
 static uint64_t size_of(const char *path)
 {
@@ -26,26 +18,24 @@ static uint64_t size_of(const char *path)
 
 /* ---- looking at a file ---------------------------------------------------------------------- */
 
-/* Every byte of it. */
-static err check_file(const char *sample, const char *path, const struct shard_stage *s, struct pool *pool,
+/* Every byte of it. sample: source_sample() of the model. */
+static err check_file(const char *dir, const char *sample, const struct shard_stage *s, struct pool *pool,
                       struct why *why)
 {
     err e;
     struct packed_file *f = NULL;
     const struct packed_weight **all = NULL;
-    TRY(packed_file_open(path, &f, why));
-    if (!holds(f, sample, s))
-        FAIL(ERR_FORMAT, "%s: of another model, or of other layers than %s says", path, SHARDS_FILE);
+    TRY(stage_file_open(dir, sample, s, &f, why));
     const int n = (int)packed_file_head(f)->n_entries;
     all = calloc((size_t)n + 1, sizeof *all);
     if (!all)
-        FAIL(ERR_NOMEM, "%s: a list of %d weights", path, n);
+        FAIL(ERR_NOMEM, "%s: a list of %d weights", dir, n);
     for (int i = 0; i < n; i++)
         all[i] = packed_file_at(f, (size_t)i);
     const int bad = packed_weights_damaged(all, n, pool);
     if (bad >= 0)
-        FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum)", path, weight_role_name(all[bad]->role),
-             all[bad]->layer);
+        FAIL(ERR_FORMAT, "%s: %s of layer %d is damaged (checksum)", packed_file_path(f),
+             weight_role_name(all[bad]->role), all[bad]->layer);
     e = ERR_OK;
 out:
     free(all);
@@ -59,33 +49,7 @@ out:
 static bool there_already(const char *path, const struct shard_job *job, const char *sample,
                           const struct shard_stage *s)
 {
-    return size_of(path) == s->bytes && check_file(sample, path, s, job->pool, NULL) == ERR_OK;
-}
-
-static err write_stage(const struct shard_job *job, const char *sample, const char *path,
-                       const struct shard_stage *s, struct why *why)
-{
-    err e;
-    struct weights *w = NULL;
-    const struct weight_range range = {s->first, s->last, s->embed, s->head};
-    TRY(weights_open(job->src, range, &w, why));
-    TRY(weights_write(w, sample, path, job->pool, why));
-out:
-    weights_close(w);
-    return e;
-}
-
-/* What the file will be long: known without writing it, for the nodes that write another one. */
-static err size_stage(const struct shard_job *job, struct shard_stage *s, struct why *why)
-{
-    err e;
-    struct weights *w;
-    const struct weight_range range = {s->first, s->last, s->embed, s->head};
-    TRY(weights_open(job->src, range, &w, why));
-    s->bytes = weights_file_bytes(w);
-    weights_close(w);
-out:
-    return e;
+    return size_of(path) == s->bytes && check_file(job->dir, sample, s, job->pool, NULL) == ERR_OK;
 }
 
 static err make_directory(const struct shard_job *job, struct why *why)
@@ -112,21 +76,25 @@ out:
     return e;
 }
 
+/* A file's length is known without writing it, for the nodes that write another one. */
 static err make_stage(const struct shard_job *job, const char *sample, int i, struct shard_stage *s,
                       struct why *why)
 {
     err e;
     char *path;
+    struct weights *w = NULL;
     if (asprintf(&path, "%s/%s", job->dir, s->file) < 0)
         return why_set(why, ERR_NOMEM, "%s", job->dir);
-    TRY(size_stage(job, s, why));
+    TRY(weights_open(job->src, (struct weight_range){s->first, s->last, s->embed, s->head}, &w, why));
+    s->bytes = weights_file_bytes(w);
     if (job->only && job->only != i + 1)
         goto out;
     const bool kept = there_already(path, job, sample, s);
     if (!kept)
-        TRY(write_stage(job, sample, path, s, why));
+        TRY(weights_write(w, sample, path, job->pool, why));
     job->told(job->ctx, i + 1, s, kept ? SHARD_KEPT : SHARD_WRITTEN, NULL);
 out:
+    weights_close(w);
     free(path);
     return e;
 }
@@ -166,19 +134,14 @@ err shards_verify(const char *dir, bool local, struct pool *pool, shard_told_fn 
 {
     err e, worst = ERR_OK;
     struct source *src = NULL;
-    struct arena a;
     int bad = 0;
-    arena_init(&a, 0);
     if (!shards_here(dir))
         FAIL(ERR_NOTFOUND, "%s: there is no %s", dir, SHARDS_FILE);
     TRY(source_open(dir, &src, why)); /* the small files too */
     const struct shards *d = source_shards(src);
     for (int i = 0; i < d->n_stages; i++) {
-        const char *path = arena_path(&a, d->path, d->stages[i].file);
         struct why reason = {""};
-        if (!path)
-            FAIL(ERR_NOMEM, "%s: no memory", dir);
-        err one = check_file(d->weights, path, &d->stages[i], pool, &reason);
+        err one = check_file(d->path, d->weights, &d->stages[i], pool, &reason);
         told(ctx, i + 1, &d->stages[i],
              one == ERR_OK         ? SHARD_GOOD
              : one == ERR_NOTFOUND ? SHARD_MISSING
@@ -193,6 +156,5 @@ err shards_verify(const char *dir, bool local, struct pool *pool, shard_told_fn 
               : ERR_OK;
 out:
     source_close(src);
-    arena_fini(&a);
     return e;
 }
